@@ -1,0 +1,296 @@
+//! The command line: what can be typed. No I/O; what it means is decided in [`crate::commands`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+
+use crate::hash::CascadeHash;
+use crate::net::address::{Advertised, HostPort, ListenAddress};
+
+/// The port on which a tracker listens by default.
+pub const TRACKER_PORT: u16 = 8888;
+
+/// Share files in a peer-to-peer network, every block verified.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cascade",
+    version,
+    about,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = false,
+    infer_subcommands = false
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make cascade files, which describe data files block by block
+    Create(Create),
+    /// Show what cascade files say
+    Info(Info),
+    /// Check data files against their cascade files
+    Verify(Verify),
+    /// Run a tracker, which knows the peers of each file
+    Tracker(Tracker),
+    /// List the peers that a tracker knows for a file
+    List(List),
+    /// Download files, serving what is there meanwhile
+    Get(Get),
+    /// Run a peer, which serves files and downloads what is missing
+    Peer(Peer),
+}
+
+/// `cascade create`
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Block size: bytes, or with a unit (64KiB, 1MiB); by default it follows the file's length
+    #[arg(short, long, value_name = "SIZE", value_parser = size)]
+    pub block_size: Option<u64>,
+    /// Write the cascade files into this directory, instead of beside the data
+    #[arg(short, long, value_name = "DIR", conflicts_with = "output")]
+    pub directory: Option<PathBuf>,
+    /// Write the cascade file here (for one FILE only)
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Replace a cascade file that exists
+    #[arg(short, long)]
+    pub force: bool,
+    /// Data files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `cascade info`
+#[derive(Debug, Args)]
+pub struct Info {
+    /// One JSON object per cascade file
+    #[arg(long)]
+    pub json: bool,
+    /// Cascade files
+    #[arg(required = true, value_name = "CASCADE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `cascade verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Look for the data in this directory, instead of beside the cascade files
+    #[arg(short, long, value_name = "DIR", conflicts_with = "data")]
+    pub directory: Option<PathBuf>,
+    /// The data file (for one CASCADE only)
+    #[arg(short = 'o', long, value_name = "DATA")]
+    pub data: Option<PathBuf>,
+    /// One JSON object per data file
+    #[arg(long)]
+    pub json: bool,
+    /// Say which blocks are missing or wrong
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Cascade files
+    #[arg(required = true, value_name = "CASCADE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `cascade tracker`
+#[derive(Debug, Args)]
+pub struct Tracker {
+    /// Where to listen [default: 8888, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// Read port, hashes and good peers from this JSON file
+    #[arg(short, long, value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Track any hash, not only those that are named
+    #[arg(long)]
+    pub open: bool,
+    /// Forget a peer this long after it was last seen
+    #[arg(long, value_name = "SECONDS", value_parser = duration, default_value = "1800")]
+    pub ttl: Duration,
+    /// Room for so many peers, over all hashes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value_t = 65_536)]
+    pub max_peers: u32,
+    /// Keep the registered peers in this file over a restart
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Log every connection
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Cascade files or hashes to track
+    #[arg(value_name = "CASCADE|HASH", value_parser = target)]
+    pub targets: Vec<Target>,
+}
+
+/// `cascade list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// The tracker
+    #[arg(short, long, value_name = "HOST:PORT", env = "CASCADE_TRACKER")]
+    pub tracker: HostPort,
+    /// The file
+    #[arg(value_name = "CASCADE|HASH", value_parser = target)]
+    pub target: Target,
+}
+
+/// Options that `get` and `peer` share: where blocks come from.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// A tracker to ask for peers, and to subscribe to
+    #[arg(
+        short,
+        long,
+        value_name = "HOST:PORT",
+        env = "CASCADE_TRACKER",
+        hide_env_values = true
+    )]
+    pub tracker: Vec<HostPort>,
+    /// A peer to download from
+    #[arg(short, long, value_name = "HOST:PORT")]
+    pub peer: Vec<HostPort>,
+    /// Worker processes in all [default: the number of cores, at least 4]
+    #[arg(short, long, value_name = "WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Overwrite a data file of which no block belongs to the cascade file
+    #[arg(short, long)]
+    pub force: bool,
+    /// The address under which others reach this peer, where it is not the one that the tracker sees
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub advertise: Option<Advertised>,
+    /// Log every connection
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `cascade get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Where blocks come from.
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Put the data into this directory, instead of beside the cascade files
+    #[arg(short, long, value_name = "DIR", conflicts_with = "output")]
+    pub directory: Option<PathBuf>,
+    /// The data file (for one CASCADE only)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where to serve what is there [default: a free port, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT", conflicts_with = "no_serve")]
+    pub listen: Vec<ListenAddress>,
+    /// Do not serve, and do not subscribe
+    #[arg(long)]
+    pub no_serve: bool,
+    /// Go on serving for this long after the download (30, 5m, 2h)
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "no_serve")]
+    pub seed_for: Option<Duration>,
+    /// Give up when nothing arrived for this long
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Cascade files
+    #[arg(required = true, value_name = "CASCADE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `cascade peer`
+#[derive(Debug, Args)]
+pub struct Peer {
+    /// Where blocks come from.
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Where to listen [default: a free port, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// The data lie in this directory, instead of beside the cascade files
+    #[arg(short, long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// Cascade files
+    #[arg(required = true, value_name = "CASCADE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// A file on the network: by its hash, or by its cascade file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// 64 hexadecimal digits.
+    Hash(CascadeHash),
+    /// The path of a cascade file.
+    CascadeFile(PathBuf),
+}
+
+fn target(text: &str) -> Result<Target, std::convert::Infallible> {
+    Ok(text
+        .parse()
+        .map_or_else(|_| Target::CascadeFile(text.into()), Target::Hash))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("a block has at least one byte".into()),
+        Ok(ByteSize(size)) => Ok(size),
+        Err(_) => Err("a size is a number of bytes, or has a unit: 65536, 64KiB, 1MiB".into()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    // Ten years: far beyond any use, and small enough that no sum with a clock overflows.
+    const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+    let parsed = match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    };
+    match parsed {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err("at most ten years".into()),
+        Err(_) => Err("a time is a number of seconds, or has a unit: 90, 90s, 5m, 2h".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_take_units_and_plain_bytes() {
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("1MiB"), Ok(1 << 20));
+        for text in ["0", "", "-1", "1XiB", "99999999999999999999"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times_take_units_and_plain_seconds() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for text in ["", "-1", "soon", "18446744073709551615"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sixty_four_hex_digits_are_a_hash_unless_a_directory_stands_before_them() {
+        let digits = "ab".repeat(32);
+        assert!(matches!(target(&digits), Ok(Target::Hash(_))));
+        assert!(matches!(
+            target(&format!("./{digits}")),
+            Ok(Target::CascadeFile(_))
+        ));
+        assert!(matches!(target("x.cascade"), Ok(Target::CascadeFile(_))));
+    }
+}

@@ -1,0 +1,132 @@
+//! The commands: one file each, which shows the data flow of its role a step a line.
+//!
+//! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+use crate::logging;
+
+/// How a command ended, where no error explains it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// 0: done.
+    Done,
+    /// 1: something failed, and was said.
+    Failed,
+    /// 2: the command line made no sense, and it was said how.
+    Usage,
+    /// 3: data are missing or wrong.
+    DataMissing,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        ExitCode::from(status as u8)
+    }
+}
+
+/// An error in how the program was called that the parser cannot see; exit status 2.
+#[derive(Debug)]
+pub struct UsageError(pub &'static str);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; try 'cascade help'", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Parses the command line, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    logging::start();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli.command) {
+        Ok(status) => status.into(),
+        Err(error) if is_closed_pipe(&error) => Status::Done.into(),
+        Err(error) => {
+            complain(&error);
+            if error.is::<UsageError>() {
+                Status::Usage.into()
+            } else {
+                Status::Failed.into()
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Status> {
+    match command {
+        other => anyhow::bail!("not built yet: {other:?}"),
+    }
+}
+
+/// Prints an error and its causes on one line of standard error.
+pub fn complain(error: &anyhow::Error) {
+    logging::say(&format!("cascade: {error:#}"));
+}
+
+/// Whoever read our results has seen enough: no error (`cascade info … | head -1`).
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Writes results to standard output, at once.
+///
+/// # Errors
+/// As write(2); a closed pipe ends the program without a complaint.
+pub fn print(text: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_fmt(text)?;
+    stdout.flush()
+}
+
+/// Help goes to standard output; a mistake is one line on standard error and exit status 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            Status::Done.into()
+        }
+        _ => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let reason: Vec<&str> = text
+                .lines()
+                .map(str::trim)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let tip = match error.get(ContextKind::SuggestedArg) {
+                Some(suggestion) => format!(" (did you mean {suggestion}?)"),
+                None => String::new(),
+            };
+            let help = help_command();
+            logging::say(&format!(
+                "cascade: cannot understand the command line: {}{tip}; try '{help}'",
+                reason.join(" ")
+            ));
+            Status::Usage.into()
+        }
+    }
+}
+
+/// The command that helps with the command that was typed.
+fn help_command() -> String {
+    let typed = std::env::args().nth(1).unwrap_or_default();
+    if Cli::command().find_subcommand(&typed).is_some() {
+        format!("cascade {typed} --help")
+    } else {
+        "cascade --help".into()
+    }
+}

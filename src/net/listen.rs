@@ -1,0 +1,115 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
+};
+
+use super::address::ListenAddress;
+use super::resolve;
+use std::os::fd::AsRawFd;
+
+/// How many connections wait for an accept. `std` would take 128.
+const BACKLOG: i32 = 1024;
+/// How often a free port is looked for that is free for IPv4 and IPv6.
+const ATTEMPTS: usize = 16;
+
+/// Opens the sockets that these addresses name: for a bare port one of each family that the machine has, on the same
+/// port, IPv4 first.
+///
+/// # Errors
+/// Where an address cannot be resolved or is in use; the message names it.
+pub fn open(addresses: &[ListenAddress]) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let opened = match &address.host {
+            Some(host) => open_all(&resolve::here(host, &address.port)?),
+            None => open_any(resolve::port(&address.port)?),
+        };
+        listeners.extend(opened.map_err(|error| context(error, address))?);
+    }
+    Ok(listeners)
+}
+
+fn context(error: io::Error, address: &ListenAddress) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
+
+fn open_all(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    addresses.iter().map(|address| open_one(*address)).collect()
+}
+
+/// The wildcard addresses of both families, on one port.
+fn open_any(port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..ATTEMPTS {
+        let v4 = match open_one((Ipv4Addr::UNSPECIFIED, port).into()) {
+            Ok(listener) => Some(listener),
+            Err(error) if lacks_family(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let shared = v4
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?
+            .map_or(port, |address| address.port());
+        match open_one((Ipv6Addr::UNSPECIFIED, shared).into()) {
+            Ok(v6) => return Ok(v4.into_iter().chain([v6]).collect()),
+            Err(error) if lacks_family(&error) => return v4.map(|v4| vec![v4]).ok_or(error),
+            // Somebody has the port that IPv4 got for IPv6: another one, if the choice is ours.
+            Err(error) if port == 0 => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn lacks_family(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT)
+    )
+}
+
+fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        // IPv4 has a socket of its own, whatever the machine's default is.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&fd, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+    Ok(TcpListener::from(fd))
+}
+
+/// The port that these listeners have, for peers that will be told of it; they share it where the user left the
+/// choice to us.
+pub fn port_of(listeners: &[TcpListener]) -> Option<u16> {
+    listeners
+        .iter()
+        .find_map(|listener| listener.local_addr().ok())
+        .map(|address| address.port())
+}
+
+/// Whether nobody but this machine can connect to any of these listeners.
+pub fn only_loopback(listeners: &[TcpListener]) -> bool {
+    let is_loopback = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .is_ok_and(|address| match address.ip() {
+                IpAddr::V4(ip) => ip.is_loopback(),
+                IpAddr::V6(ip) => ip.is_loopback(),
+            })
+    };
+    listeners.iter().all(is_loopback)
+}

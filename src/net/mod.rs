@@ -1,0 +1,5 @@
+//! Addresses as a person writes them, and sockets made of them.
+
+pub mod address;
+pub mod listen;
+pub mod resolve;

@@ -1,0 +1,114 @@
+//! Names to addresses, by getaddrinfo(3).
+//!
+//! A process that serves or forks does not resolve names: it blocks for as long as a name server likes, and the
+//! resolver maps libraries that make every later fork dearer. So [`apart`] asks in a child.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use dns_lookup::{AddrInfoHints, SockType, getaddrinfo};
+use nix::sys::wait::waitpid;
+
+use super::address::{HostPort, Port};
+use crate::sys::fork;
+
+/// The addresses of a host and port, in the system's order, asked in this process.
+///
+/// # Errors
+/// Where the name is not known; the message says what could not be resolved.
+pub fn here(host: &str, port: &Port) -> io::Result<Vec<SocketAddr>> {
+    if let (Ok(ip), Port::Number(port)) = (host.parse::<IpAddr>(), port) {
+        return Ok(vec![SocketAddr::new(ip, *port)]);
+    }
+    let target = HostPort {
+        host: host.into(),
+        port: port.clone(),
+    };
+    look_up(Some(host), port).map_err(|reason| not_found(&target.to_string(), &reason))
+}
+
+/// The number of a port.
+///
+/// # Errors
+/// Where the service is not known.
+pub fn port(port: &Port) -> io::Result<u16> {
+    if let Port::Number(number) = port {
+        return Ok(*number);
+    }
+    let addresses = look_up(None, port).map_err(|reason| not_found(&port.to_string(), &reason))?;
+    addresses
+        .first()
+        .map(SocketAddr::port)
+        .ok_or_else(|| not_found(&port.to_string(), "no address"))
+}
+
+/// As [`here`], but names are looked up in a child process.
+///
+/// # Errors
+/// As [`here`], and where no child can be made.
+pub fn apart(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    if let (Ok(ip), Port::Number(port)) = (target.host.parse::<IpAddr>(), &target.port) {
+        return Ok(vec![SocketAddr::new(ip, *port)]);
+    }
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let child = fork::spawn_leaf(&[theirs.as_fd()], || answer(&theirs, target))?;
+    drop(theirs);
+    let mut text = String::new();
+    let read = ours.read_to_string(&mut text);
+    let _ = waitpid(child, None);
+    read?;
+    match text.split_once('\n') {
+        Some(("found", addresses)) => Ok(addresses
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .collect()),
+        Some((_, reason)) => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            reason.trim_end().to_owned(),
+        )),
+        None => Err(not_found(&target.to_string(), "the resolver ended")),
+    }
+}
+
+/// The child of [`apart`].
+fn answer(mut to: &UnixStream, target: &HostPort) -> u8 {
+    let text = match here(&target.host, &target.port) {
+        Ok(addresses) => addresses
+            .iter()
+            .fold("found\n".to_owned(), |text, address| {
+                format!("{text}{address}\n")
+            }),
+        Err(error) => format!("error\n{error}"),
+    };
+    to.write_all(text.as_bytes()).is_err().into()
+}
+
+fn look_up(host: Option<&str>, port: &Port) -> Result<Vec<SocketAddr>, String> {
+    let hints = AddrInfoHints {
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let service = port.to_string();
+    let found = getaddrinfo(host, Some(&service), Some(hints))
+        .map_err(|error| io::Error::from(error).to_string())?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for info in found.flatten() {
+        if !addresses.contains(&info.sockaddr) {
+            addresses.push(info.sockaddr);
+        }
+    }
+    if addresses.is_empty() {
+        Err("it has no address".into())
+    } else {
+        Ok(addresses)
+    }
+}
+
+fn not_found(what: &str, reason: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("cannot resolve {what}: {reason}"),
+    )
+}

@@ -1,0 +1,264 @@
+//! One connection: a session, its socket, and its deadlines.
+//!
+//! [`Connection::advance`] does all the reading and sending that is possible now and says what it waits for. A model
+//! that serves one connection at a time waits for just that ([`converse`]); one that serves many asks epoll.
+
+use std::io::{self, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::sendfile::sendfile64;
+use nix::sys::socket::{MsgFlags, send};
+
+use super::limits::Limits;
+use crate::service::{Chunk, Next, Outcome, Output, Session};
+use crate::sys::poll::{Woken, wait_interruptibly};
+use crate::sys::signals;
+
+/// The most that is read at once, and so the most input that a session is given at once.
+const READ_SIZE: usize = 4096;
+/// The most that one sendfile(2) is asked for.
+const SEND_SIZE: u64 = 1 << 20;
+/// How long a connection that is being closed is drained, and how much: unread input would reset the connection and
+/// destroy the reply on its way.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+const DRAIN_SIZE: usize = 64 << 10;
+
+/// More output follows: nix has no name for it.
+const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Input, at the latest at this moment.
+    Read(Instant),
+    /// Room for output, at the latest at this moment.
+    Write(Instant),
+    /// Nothing: it is over.
+    End(Outcome),
+}
+
+/// A connection in the hands of a driver.
+#[derive(Debug)]
+pub struct Connection<'a, S> {
+    stream: TcpStream,
+    session: S,
+    limits: &'a Limits,
+    output: Output,
+    phase: Phase,
+    /// When the phase ends in a timeout.
+    deadline: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between two requests.
+    Idle,
+    /// Within a request.
+    Receiving,
+    /// Sending what is pending; then what `Next` says.
+    Sending(Next),
+    /// Half-closed; whatever still comes is thrown away, up to so many bytes.
+    Draining(Outcome, usize),
+}
+
+impl<'a, S: Session> Connection<'a, S> {
+    /// Takes over a socket.
+    ///
+    /// # Errors
+    /// Where the socket is broken.
+    pub fn new(stream: TcpStream, session: S, limits: &'a Limits) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let deadline = Instant::now() + limits.idle_timeout;
+        Ok(Self {
+            stream,
+            session,
+            limits,
+            output: Output::default(),
+            phase: Phase::Idle,
+            deadline,
+        })
+    }
+
+    /// Whether nothing is under way: no part of a request, no part of a response.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Reads and sends as far as possible without waiting. `report` is called with each report before the reply to
+    /// the same request is sent.
+    pub fn advance(&mut self, report: &mut impl FnMut(S::Report) -> io::Result<()>) -> Want {
+        loop {
+            let step = match self.phase {
+                Phase::Idle | Phase::Receiving => self.receive(report),
+                Phase::Sending(next) => self.send(next),
+                Phase::Draining(outcome, left) => self.drain(outcome, left),
+            };
+            match step {
+                Ok(Some(want)) => return want,
+                Ok(None) => {}
+                Err(_) => return Want::End(Outcome::Disconnected),
+            }
+        }
+    }
+
+    /// What follows when the deadline has passed.
+    pub fn timed_out(&self) -> Outcome {
+        match self.phase {
+            // A client that keeps its connection for a while and goes has done nothing wrong.
+            Phase::Idle => Outcome::Done,
+            Phase::Receiving | Phase::Sending(_) => Outcome::TimedOut,
+            Phase::Draining(outcome, _) => outcome,
+        }
+    }
+
+    fn receive(
+        &mut self,
+        report: &mut impl FnMut(S::Report) -> io::Result<()>,
+    ) -> io::Result<Option<Want>> {
+        let mut buffer = [0; READ_SIZE];
+        let n = match self.stream.read(&mut buffer) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Some(Want::Read(self.deadline)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut reports = Vec::new();
+        let next = self
+            .session
+            .receive(&buffer[..n], &mut self.output, &mut reports);
+        reports.into_iter().try_for_each(report)?;
+        let now = Instant::now();
+        if self.output.is_empty() && next == Next::Read {
+            // The deadline is that of the whole request, so it does not move with every byte.
+            if self.phase == Phase::Idle && !self.session.is_idle() {
+                self.phase = Phase::Receiving;
+                self.deadline = now + self.limits.request_timeout;
+            }
+        } else {
+            self.phase = Phase::Sending(next);
+            self.deadline = now + self.limits.send_timeout;
+        }
+        Ok(None)
+    }
+
+    fn send(&mut self, next: Next) -> io::Result<Option<Want>> {
+        let Some((chunk, more)) = self.output.front() else {
+            return self.sent_all(next);
+        };
+        let sent = match chunk {
+            Chunk::Bytes { bytes, sent } => {
+                // With MSG_MORE the header of a response leaves together with its body.
+                let flags = if more { MSG_MORE } else { MsgFlags::empty() };
+                send(
+                    self.stream.as_raw_fd(),
+                    &bytes[*sent..],
+                    flags | MsgFlags::MSG_NOSIGNAL,
+                )
+            }
+            Chunk::File { file, range } => {
+                let mut offset = i64::try_from(range.start).unwrap_or(i64::MAX);
+                let count = (range.end - range.start).min(SEND_SIZE) as usize;
+                sendfile64(&self.stream, &*file, Some(&mut offset), count)
+            }
+        };
+        match sent {
+            // The file was cut while it was being sent: only a close can tell the client.
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                self.output.sent(n);
+                self.deadline = Instant::now() + self.limits.send_timeout;
+                Ok(None)
+            }
+            Err(Errno::EAGAIN) => Ok(Some(Want::Write(self.deadline))),
+            Err(Errno::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sent_all(&mut self, next: Next) -> io::Result<Option<Want>> {
+        match next {
+            Next::Read if self.session.is_idle() => {
+                self.phase = Phase::Idle;
+                self.deadline = Instant::now() + self.limits.idle_timeout;
+            }
+            Next::Read => {
+                self.phase = Phase::Receiving;
+                self.deadline = Instant::now() + self.limits.request_timeout;
+            }
+            Next::Close(outcome) => self.close(outcome)?,
+        }
+        Ok(None)
+    }
+
+    /// Half-closes the connection: what was sent arrives, and the client sees the end.
+    fn close(&mut self, outcome: Outcome) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.phase = Phase::Draining(outcome, DRAIN_SIZE);
+        self.deadline = Instant::now() + DRAIN_TIME;
+        Ok(())
+    }
+
+    fn drain(&mut self, outcome: Outcome, left: usize) -> io::Result<Option<Want>> {
+        let mut buffer = [0; READ_SIZE];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Ok(Some(Want::End(outcome))),
+            Ok(n) if n >= left => Ok(Some(Want::End(outcome))),
+            Ok(n) => {
+                self.phase = Phase::Draining(outcome, left - n);
+                Ok(None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(Some(Want::Read(self.deadline)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            // The client is gone; the response was sent.
+            Err(_) => Ok(Some(Want::End(outcome))),
+        }
+    }
+}
+
+impl<S> AsFd for Connection<'_, S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Serves one connection to its end, waiting as long as it takes within the limits. Where the process was asked to
+/// finish, it ends as soon as no response is under way.
+pub fn converse<S: Session>(
+    stream: TcpStream,
+    session: S,
+    limits: &Limits,
+    mut report: impl FnMut(S::Report) -> io::Result<()>,
+) -> Outcome {
+    let Ok(mut connection) = Connection::new(stream, session, limits) else {
+        return Outcome::Disconnected;
+    };
+    loop {
+        let (events, deadline) = match connection.advance(&mut report) {
+            Want::Read(deadline) => (PollFlags::POLLIN, deadline),
+            Want::Write(deadline) => (PollFlags::POLLOUT, deadline),
+            Want::End(outcome) => return outcome,
+        };
+        if signals::asked_to_finish() && connection.is_idle() {
+            return Outcome::Done;
+        }
+        match wait_interruptibly(connection.as_fd(), events, deadline) {
+            Ok(Woken::Ready | Woken::Interrupted) => {}
+            Ok(Woken::TimedOut) => return connection.timed_out(),
+            Err(_) => return Outcome::Disconnected,
+        }
+    }
+}
+
+/// The address of a connection's other end, IPv4 where it is IPv4 in IPv6's clothes.
+pub fn canonical(remote: SocketAddr) -> SocketAddr {
+    SocketAddr::new(remote.ip().to_canonical(), remote.port())
+}

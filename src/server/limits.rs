@@ -1,0 +1,41 @@
+//! What a server grants its clients.
+
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+/// The limits of a server, the same under every model.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections served at once; at the limit newcomers wait in the backlog.
+    pub max_connections: usize,
+    /// How long a connection may be silent between requests. Some clients wait for the close (PROTOCOL §4: 5 s).
+    pub idle_timeout: Duration,
+    /// How long a whole request may take from its first byte.
+    pub request_timeout: Duration,
+    /// How long a client may take no byte of a response.
+    pub send_timeout: Duration,
+    /// How long transfers may go on after the server was asked to stop.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: default_max_connections(),
+            idle_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// As many as the descriptors and processes of this user allow, leaving some for the rest of the program.
+fn default_max_connections() -> usize {
+    const MOST: u64 = 4096;
+    let allowed = |resource| getrlimit(resource).map_or(MOST, |(soft, _)| soft);
+    let descriptors = allowed(Resource::RLIMIT_NOFILE).saturating_sub(64);
+    let processes = allowed(Resource::RLIMIT_NPROC) / 2;
+    descriptors.min(processes).clamp(1, MOST) as usize
+}

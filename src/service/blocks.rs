@@ -1,0 +1,216 @@
+//! The peer protocol's server: blocks of files, from descriptors that are open. PROTOCOL §3, §4, §5.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Next, Outcome, Output, Service, Session};
+use crate::cascade_file::Geometry;
+use crate::hash::CascadeHash;
+use crate::store::bitmap::Bitmap;
+use crate::wire::peer::{self, Extension, Request, RequestError, ResponseHeader, Status};
+
+/// A file that is served: its blocks, as far as they are verified.
+#[derive(Debug, Clone)]
+pub struct ServedFile {
+    /// The file's name on the network.
+    pub hash: CascadeHash,
+    /// Where the blocks lie.
+    pub geometry: Geometry,
+    /// The data file, open for reading.
+    pub data: Arc<File>,
+    /// The cascade file, open for reading, and its length.
+    pub meta: (Arc<File>, u64),
+    /// Which blocks are verified: shared with the process that verifies and downloads.
+    pub present: Arc<Bitmap>,
+}
+
+impl ServedFile {
+    /// Whether all bytes of a block are there: a file that was cut meanwhile has fewer.
+    fn holds(&self, block: u32) -> bool {
+        let Some(range) = self.geometry.range(block) else {
+            return false;
+        };
+        self.present.get(block)
+            && self
+                .data
+                .metadata()
+                .is_ok_and(|metadata| metadata.len() >= range.end)
+    }
+}
+
+/// Serves the blocks of a set of files.
+#[derive(Debug)]
+pub struct BlocksService {
+    files: Arc<HashMap<CascadeHash, ServedFile>>,
+}
+
+impl BlocksService {
+    /// Serves these files.
+    pub fn new(files: impl IntoIterator<Item = ServedFile>) -> Self {
+        Self {
+            files: Arc::new(files.into_iter().map(|file| (file.hash, file)).collect()),
+        }
+    }
+}
+
+impl Service for BlocksService {
+    type Session = BlocksSession;
+
+    fn open(&self, _remote: SocketAddr, _now: SystemTime) -> BlocksSession {
+        BlocksSession {
+            files: Arc::clone(&self.files),
+            input: Vec::new(),
+        }
+    }
+
+    fn apply(&self, _remote: SocketAddr, report: Infallible, _now: SystemTime) {
+        match report {}
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.files
+            .values()
+            .flat_map(|file| [file.data.as_fd(), file.meta.0.as_fd()])
+            .collect()
+    }
+}
+
+/// A connection that asks for blocks, one after the other or several ahead.
+#[derive(Debug)]
+pub struct BlocksSession {
+    files: Arc<HashMap<CascadeHash, ServedFile>>,
+    /// What has arrived of a request that is not complete: fewer than 64 bytes.
+    input: Vec<u8>,
+}
+
+impl Session for BlocksSession {
+    type Report = Infallible;
+
+    fn receive(&mut self, input: &[u8], output: &mut Output, _: &mut Vec<Infallible>) -> Next {
+        if input.is_empty() {
+            return self.end_of_input(output);
+        }
+        self.input.extend_from_slice(input);
+        let arrived = std::mem::take(&mut self.input);
+        let mut rest = arrived.as_slice();
+        while !rest.is_empty() {
+            match Request::decode(rest) {
+                Ok(Some(request)) => {
+                    rest = &rest[peer::REQUEST_LEN..];
+                    let next = self.answer(&request, output);
+                    if next != Next::Read {
+                        return next;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => return refuse_request(output, error),
+            }
+        }
+        self.input = rest.to_vec();
+        Next::Read
+    }
+
+    fn is_idle(&self) -> bool {
+        self.input.is_empty()
+    }
+}
+
+impl BlocksSession {
+    fn end_of_input(&self, output: &mut Output) -> Next {
+        if self.is_idle() {
+            Next::Close(Outcome::Done)
+        } else {
+            refuse_request(output, RequestError::Truncated)
+        }
+    }
+
+    fn answer(&self, request: &Request, output: &mut Output) -> Next {
+        let Some(file) = self.files.get(&request.hash) else {
+            output.push_bytes(&peer::message(
+                Status::UnknownHash,
+                "this peer does not have the file",
+            ));
+            return Next::Close(Outcome::Refused);
+        };
+        match request.extension {
+            Some(Extension::Map) => answer_map(file, output),
+            Some(Extension::Meta) => answer_meta(file, output),
+            None => answer_block(file, request.block, output),
+        }
+    }
+}
+
+fn refuse_request(output: &mut Output, error: RequestError) -> Next {
+    output.push_bytes(&peer::message(Status::BadRequest, error));
+    Next::Close(Outcome::ProtocolError)
+}
+
+fn answer_block(file: &ServedFile, block: u64, output: &mut Output) -> Next {
+    let range = u32::try_from(block)
+        .ok()
+        .and_then(|block| Some((block, file.geometry.range(block)?)));
+    let Some((block, range)) = range else {
+        let blocks = file.geometry.blocks();
+        output.push_bytes(&peer::message(
+            Status::NoSuchBlock,
+            format_args!("the file has only {blocks} blocks"),
+        ));
+        return Next::Close(Outcome::Refused);
+    };
+    if !file.holds(block) {
+        output.push_bytes(&peer::message(
+            Status::NotPresent,
+            "this block is not here yet",
+        ));
+        return Next::Read;
+    }
+    let header = ResponseHeader {
+        status: Status::Success,
+        length: range.end - range.start,
+    };
+    output.push_bytes(&header.encode());
+    output.push_file(&file.data, range);
+    Next::Read
+}
+
+fn answer_map(file: &ServedFile, output: &mut Output) -> Next {
+    let map = if file.present.is_full() {
+        Vec::new()
+    } else {
+        file.present.to_bytes()
+    };
+    output.push_bytes(
+        &ResponseHeader {
+            status: Status::Map,
+            length: map.len() as u64,
+        }
+        .encode(),
+    );
+    output.push_bytes(&map);
+    Next::Read
+}
+
+fn answer_meta(file: &ServedFile, output: &mut Output) -> Next {
+    let (meta, length) = &file.meta;
+    if *length > peer::MAX_META {
+        output.push_bytes(&peer::message(
+            Status::BadRequest,
+            "the cascade file is too long to be sent",
+        ));
+        return Next::Close(Outcome::Refused);
+    }
+    output.push_bytes(
+        &ResponseHeader {
+            status: Status::Meta,
+            length: *length,
+        }
+        .encode(),
+    );
+    output.push_file(meta, 0..*length);
+    Next::Read
+}

@@ -1,0 +1,230 @@
+//! What a server does with a connection, free of I/O.
+//!
+//! A [`Session`] is a state machine for one connection: bytes in, bytes and file ranges out, reports to the side. It
+//! knows no socket, clock or process. The server models in [`crate::server`] drive it, each in its own way, and what
+//! is tested without a socket is what runs in production.
+//!
+//! A [`Service`] is what all connections have in common. In the model of a process per connection its sessions live
+//! in children, which see the state of the moment of their fork, and whatever lies in shared memory; only the owner
+//! of the state applies reports.
+
+pub mod blocks;
+pub mod tracker;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::sys::pipe::Record;
+
+/// One connection's side of a protocol.
+pub trait Session {
+    /// What must outlive the connection.
+    type Report: Record;
+
+    /// Takes what arrived (empty: the end of input); appends the reply; says what to do next.
+    ///
+    /// The reply does not depend on how the input was cut. What is reported takes effect before the reply is sent.
+    fn receive(
+        &mut self,
+        input: &[u8],
+        output: &mut Output,
+        reports: &mut Vec<Self::Report>,
+    ) -> Next;
+
+    /// Whether nothing was received of a request that is not complete: the connection may be closed without loss.
+    fn is_idle(&self) -> bool;
+}
+
+/// What a server offers on all of its connections.
+pub trait Service {
+    /// The state of one connection.
+    type Session: Session;
+
+    /// Begins a session with `remote`, which connected at `now`.
+    fn open(&self, remote: SocketAddr, now: SystemTime) -> Self::Session;
+
+    /// Applies what a session with `remote` reported. Called only where the state is owned. The report is not
+    /// believed beyond what can be checked here.
+    fn apply(
+        &self,
+        remote: SocketAddr,
+        report: <Self::Session as Session>::Report,
+        now: SystemTime,
+    );
+
+    /// Whether a session may report more than once.
+    const MANY_REPORTS: bool = false;
+
+    /// Does what is due in the owner of the state; says when it wants to be called again, at the latest.
+    fn tick(&self, _now: SystemTime) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    /// Whether `tick` has set a child to work of its own and this was it: the process `pid` ended.
+    fn child_ended(&self, _pid: nix::unistd::Pid) -> bool {
+        false
+    }
+
+    /// The descriptors that sessions need: a child keeps no others of its parent's.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+}
+
+/// What a driver does after the output was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Read more input. A driver reads nothing while output is pending.
+    Read,
+    /// Close the connection.
+    Close(Outcome),
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// As the protocol has it.
+    Done,
+    /// The request was understood and refused.
+    Refused,
+    /// The client took too long.
+    TimedOut,
+    /// The request could not be understood.
+    ProtocolError,
+    /// The connection broke.
+    Disconnected,
+    /// The process that served it died of a signal or a panic.
+    Crashed,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [
+        Self::Done,
+        Self::Refused,
+        Self::TimedOut,
+        Self::ProtocolError,
+        Self::Disconnected,
+        Self::Crashed,
+    ];
+
+    /// The exit status with which a child tells its parent.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 10,
+            Self::TimedOut => 11,
+            Self::ProtocolError => 12,
+            Self::Disconnected => 13,
+            Self::Crashed => crate::sys::fork::PANICKED,
+        }
+    }
+
+    /// The outcome that a child's exit status means.
+    pub fn from_exit_status(status: i32) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|outcome| i32::from(outcome.exit_status()) == status)
+            .unwrap_or(Self::Crashed)
+    }
+
+    /// A few words for the log.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed out",
+            Self::ProtocolError => "protocol error",
+            Self::Disconnected => "disconnected",
+            Self::Crashed => "crashed",
+        }
+    }
+}
+
+/// A queue of bytes and of file ranges that are to be sent.
+#[derive(Debug, Default)]
+pub struct Output {
+    chunks: VecDeque<Chunk>,
+}
+
+/// A part of the output.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes from memory; what was sent is taken from the front.
+    Bytes {
+        /// All of them.
+        bytes: Vec<u8>,
+        /// How many were sent.
+        sent: usize,
+    },
+    /// A range of a file, which a driver sends with sendfile(2).
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// What is still to be sent of it.
+        range: Range<u64>,
+    },
+}
+
+impl Output {
+    /// Appends bytes. Bytes that follow bytes are sent in one write with them.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        if let Some(Chunk::Bytes { bytes: last, .. }) = self.chunks.back_mut() {
+            last.extend_from_slice(bytes);
+        } else {
+            self.chunks.push_back(Chunk::Bytes {
+                bytes: bytes.to_vec(),
+                sent: 0,
+            });
+        }
+    }
+
+    /// Appends a range of a file.
+    pub fn push_file(&mut self, file: &Arc<File>, range: Range<u64>) {
+        if !range.is_empty() {
+            self.chunks.push_back(Chunk::File {
+                file: Arc::clone(file),
+                range,
+            });
+        }
+    }
+
+    /// Whether all was sent.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// The first chunk, and whether another follows.
+    pub fn front(&mut self) -> Option<(&mut Chunk, bool)> {
+        let more = self.chunks.len() > 1;
+        self.chunks.front_mut().map(|chunk| (chunk, more))
+    }
+
+    /// Takes note that `n` bytes of the first chunk were sent.
+    pub fn sent(&mut self, n: usize) {
+        let finished = match self.chunks.front_mut() {
+            None => return,
+            Some(Chunk::Bytes { bytes, sent }) => {
+                *sent += n;
+                *sent >= bytes.len()
+            }
+            Some(Chunk::File { range, .. }) => {
+                range.start += n as u64;
+                range.is_empty()
+            }
+        };
+        if finished {
+            self.chunks.pop_front();
+        }
+    }
+
+    /// Takes all chunks out, in order: for tests and tools that have no socket.
+    pub fn drain(&mut self) -> impl Iterator<Item = Chunk> + '_ {
+        self.chunks.drain(..)
+    }
+}

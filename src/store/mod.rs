@@ -1,0 +1,3 @@
+//! The data file on disk: which of its blocks are present, how they are verified, read and written.
+
+pub mod bitmap;

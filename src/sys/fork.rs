@@ -1,0 +1,160 @@
+//! The one place that forks.
+//!
+//! A child runs a closure and can only leave through `_exit`: it never unwinds into its parent's code, never runs a
+//! destructor or flushes a buffer of its parent's. Before the closure runs,
+//!
+//! * the child has asked to die with its parent (`PR_SET_PDEATHSIG`), and has made sure that it still lives;
+//! * its signals are its own: see [`crate::sys::signals`];
+//! * every descriptor is closed but standard input, output and error and those that were given to it.
+//!
+//! A process that forks has no threads; debug builds assert it.
+
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
+
+use super::signals::{self, Signals};
+
+/// Exit status of a child that panicked (`EX_SOFTWARE`).
+pub const PANICKED: u8 = 70;
+/// Exit status of a child that could not even begin (`EX_OSERR`).
+const UNABLE: u8 = 71;
+
+/// Forks a process that does one thing and ends: one connection, one download, one file to hash.
+///
+/// It ignores INT, HUP, USR1 and PIPE; TERM, CHLD and ALRM have their default effects.
+///
+/// # Errors
+/// Where fork(2) fails, which leaves nothing behind.
+pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    spawn(keep, || {
+        signals::become_leaf()?;
+        SigSet::all().thread_unblock()?;
+        Ok(body())
+    })
+}
+
+/// Forks a long-lived role with a poll loop and children of its own. It learns of TERM and CHLD through the
+/// [`Signals`] that `body` gets; INT, HUP, USR1 and PIPE it ignores, for they reach the whole group of a terminal.
+///
+/// # Errors
+/// Where fork(2) fails, which leaves nothing behind.
+pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
+    spawn(keep, || {
+        signals::forget_inherited();
+        signals::ignore_terminal_signals()?;
+        let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
+        SigSet::all().thread_unblock()?;
+        Ok(body(own))
+    })
+}
+
+/// Forks; `begin` runs in the child, with every signal blocked, and its value is the exit status.
+fn spawn(keep: &[BorrowedFd<'_>], begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
+    debug_assert_eq!(threads(), 1, "a process that forks has no threads");
+    // What is still buffered would be printed twice.
+    let _ = io::stdout().flush();
+    let parent = getpid();
+    // A signal between the fork and the child's own dispositions would run a handler of the parent's.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: the process has one thread, so the child may go on as its parent would have; it never returns from
+    // this function, because `child` ends in `_exit`.
+    let forked = unsafe { nix::unistd::fork() };
+    let child_pid = match forked {
+        Ok(ForkResult::Child) => child(parent, keep, begin),
+        Ok(ForkResult::Parent { child }) => Ok(child),
+        Err(error) => Err(error.into()),
+    };
+    before.thread_set_mask()?;
+    child_pid
+}
+
+/// The first and the last thing that a child does.
+fn child(parent: Pid, keep: &[BorrowedFd<'_>], begin: impl FnOnce() -> io::Result<u8>) -> ! {
+    let run = || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if getppid() != parent {
+            // The parent died before the request above: nobody would end this child.
+            return Ok(UNABLE);
+        }
+        close_others(keep)?;
+        begin()
+    };
+    let status = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(_)) => UNABLE,
+        Err(_) => PANICKED,
+    };
+    exit_now(status)
+}
+
+/// Ends the process at once: no destructor runs and no buffer is flushed.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: _exit(2) has no precondition and does not return.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Closes every descriptor above 2 that is not in `keep`. Close-on-exec is no help to a child that never execs.
+fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<RawFd> = keep
+        .iter()
+        .map(AsRawFd::as_raw_fd)
+        .filter(|fd| *fd > 2)
+        .collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        close_range(first, fd - 1)?;
+        first = fd + 1;
+    }
+    close_range(first, RawFd::MAX)
+}
+
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: closes descriptors by number only. Their owners in this copy of the parent's memory are never used
+    // again, nor dropped: the child runs nothing of the parent's and leaves through _exit.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The number of threads of this process.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// Fails where this process has more than one thread: asked once before a loop that forks.
+///
+/// # Errors
+/// With the number of threads.
+pub fn assert_single_threaded() -> io::Result<()> {
+    match threads() {
+        1 => Ok(()),
+        n => Err(io::Error::other(format!(
+            "a process that forks must have one thread, this one has {n}"
+        ))),
+    }
+}
+
+/// Gives the random number generator of this process a state of its own: a fork copies it.
+pub fn reseed() {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let pid = u64::from(getpid().as_raw().unsigned_abs());
+    fastrand::seed(
+        fastrand::u64(..)
+            ^ (now.as_nanos() as u64).rotate_left(32)
+            ^ pid.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    );
+}

@@ -1,0 +1,9 @@
+//! Thin wrappers around system calls: the only unsafe code of the program.
+
+#![allow(unsafe_code)]
+
+pub mod fork;
+pub mod pipe;
+pub mod poll;
+pub mod shared;
+pub mod signals;

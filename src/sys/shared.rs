@@ -1,0 +1,84 @@
+//! Memory that a process shares with the children it will fork: an anonymous `MAP_SHARED` mapping of atomics.
+//!
+//! A forked child sees its parent's ordinary memory as it was at the fork; what it must see change lies here. There
+//! is one writer (the owner of what it means) and there are many readers, and no lock that a dying process could
+//! keep. It also keeps fork(2) cheap: private memory that was touched costs page tables to copy, shared memory does
+//! not.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Types of which all-zero bytes are a value, that may change under a reader, and that need no destructor.
+///
+/// # Safety
+/// All three must hold.
+pub unsafe trait SharedCell: Sync {}
+
+// SAFETY: an atomic integer of zero bytes is 0; it may change at any time; it has no destructor.
+unsafe impl SharedCell for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl SharedCell for AtomicU64 {}
+
+/// A slice of atomics, all zero at first, that this process and its later children see the same.
+#[derive(Debug)]
+pub struct Shared<T: SharedCell> {
+    start: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: it is a slice of `Sync` values that it owns; nothing in it belongs to a thread.
+unsafe impl<T: SharedCell> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: SharedCell> Sync for Shared<T> {}
+
+impl<T: SharedCell> Shared<T> {
+    /// Maps `len` zeros. Memory is only taken for what is touched.
+    ///
+    /// # Errors
+    /// Where the address space or the system's limits do not allow it.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new anonymous mapping touches no existing memory.
+        let start = unsafe {
+            mmap_anonymous(
+                None,
+                bytes,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                flags,
+            )
+        }?;
+        Ok(Self {
+            start: start.cast(),
+            len,
+        })
+    }
+
+    /// The size of the mapping; at least one byte, as mmap(2) wants.
+    fn bytes(len: usize) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(len.checked_mul(size_of::<T>())?.max(1))
+    }
+}
+
+impl<T: SharedCell> Deref for Shared<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds `len` zero-initialised cells, is aligned to a page, and lives as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: SharedCell> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if let Some(bytes) = Self::bytes(self.len) {
+            // SAFETY: the mapping was made by `new` with this length, and no reference to it is left.
+            let _ = unsafe { munmap(self.start.cast(), bytes.get()) };
+        }
+    }
+}

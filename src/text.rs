@@ -1,0 +1,54 @@
+//! Text from strangers, made fit to be shown.
+
+/// The longest text of a stranger's that is shown, in characters.
+const LONGEST: usize = 200;
+
+/// Escapes control characters and whatever else could make a terminal or a log say something else than it does, and
+/// cuts the text to a sane length.
+///
+/// ```
+/// assert_eq!(cascade::text::escape(b"no such file\x1b[2J\n"), r"no such file\u{1b}[2J");
+/// ```
+pub fn escape(bytes: &[u8]) -> String {
+    // A character has at most four bytes, so that more than this cannot be shown anyway.
+    let bytes = &bytes[..bytes.len().min(4 * LONGEST + 4)];
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_end();
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == LONGEST {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() || reorders(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Characters that change the direction of the text around them, or are not seen.
+fn reorders(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn control_characters_and_tricks_are_escaped() {
+        assert_eq!(
+            escape("ab\tc\u{202e}d\u{7f}".as_bytes()),
+            r"ab\tc\u{202e}d\u{7f}"
+        );
+        assert_eq!(escape(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(escape(&[b'a'; 5000]).chars().count(), 201);
+    }
+}
