@@ -1,3 +1,4 @@
 //! The data file on disk: which of its blocks are present, how they are verified, read and written.
 
+pub mod atomic;
 pub mod bitmap;
