@@ -2,3 +2,4 @@
 
 pub mod atomic;
 pub mod bitmap;
+pub mod verify;
