@@ -1,0 +1,335 @@
+//! Checks a data file against its cascade file, on many threads.
+//!
+//! For a process that does not fork, or a forked leaf: a process that forks has no threads.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::{ControlFlow, Range};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use super::bitmap::Bitmap;
+use crate::cascade_file::CascadeFile;
+use crate::hash::{BlockHash, FileHash};
+
+/// Bytes that are read and hashed at a time: little enough to be still in the core's own cache when they are hashed.
+pub const PIECE: usize = 256 << 10;
+
+/// Called by every thread after each piece, with the bytes that it has just done: shows progress, and breaks off the
+/// work where it answers [`ControlFlow::Break`].
+pub type Observer<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
+
+/// An observer that looks on.
+pub fn unobserved(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// What a run ends with that its observer broke off.
+fn broken_off() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "broken off")
+}
+
+/// Checks every block of `data` on `threads` threads and adds each that is right to `present`, at once.
+///
+/// A block that lies beyond the end of the file is not right; a file may shrink or grow meanwhile.
+///
+/// # Errors
+/// As pread(2), and [`io::ErrorKind::Interrupted`] where the observer broke it off.
+pub fn verify(
+    data: &File,
+    cascade: &CascadeFile,
+    present: &Bitmap,
+    threads: NonZeroUsize,
+    observer: Observer<'_>,
+) -> io::Result<()> {
+    let geometry = cascade.geometry();
+    let length = data.metadata()?.len();
+    // Blocks that cannot be whole are not worth a look: there may be four thousand million of them.
+    let reachable = if length >= geometry.length() {
+        u64::from(geometry.blocks())
+    } else {
+        length / geometry.block_size()
+    };
+    let batch = (PIECE as u64 / geometry.block_size()).max(1);
+    let run = Run {
+        data,
+        cascade,
+        present,
+        observer,
+        next: AtomicU64::new(0),
+        reachable,
+        batch,
+    };
+    let useful = usize::try_from(reachable.div_ceil(batch)).unwrap_or(usize::MAX);
+    on_threads(threads.get().min(useful), || run.work())
+}
+
+/// Does `work` on so many threads at once, this one among them; fewer where the system grants no more.
+///
+/// # Errors
+/// One of those that the threads ended with.
+pub(super) fn on_threads(
+    threads: usize,
+    work: impl Fn() -> io::Result<()> + Sync,
+) -> io::Result<()> {
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, &work).ok())
+            .collect();
+        let mine = work();
+        others
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
+            .fold(mine, Result::and)
+    })
+}
+
+/// What the threads of one verification share.
+struct Run<'a> {
+    data: &'a File,
+    cascade: &'a CascadeFile,
+    present: &'a Bitmap,
+    observer: Observer<'a>,
+    /// The first block that nobody has taken.
+    next: AtomicU64,
+    /// Blocks from this one on lie beyond the end of the file.
+    reachable: u64,
+    /// Blocks that a thread takes at a time.
+    batch: u64,
+}
+
+impl Run<'_> {
+    /// Takes and checks blocks until none is left.
+    fn work(&self) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE];
+        let result = self.work_with(&mut buffer);
+        if result.is_err() {
+            self.next.store(self.reachable, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn work_with(&self, buffer: &mut [u8]) -> io::Result<()> {
+        loop {
+            let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
+            if first >= self.reachable {
+                return Ok(());
+            }
+            let last = (first + self.batch).min(self.reachable);
+            // Block numbers have 32 bits: the geometry refuses more.
+            let blocks = first as u32..last as u32;
+            if self.batch == 1 {
+                self.check_large(blocks.start, buffer)?;
+            } else {
+                self.check_small(blocks, buffer)?;
+            }
+        }
+    }
+
+    /// Checks one block that may be larger than the buffer.
+    fn check_large(&self, block: u32, buffer: &mut [u8]) -> io::Result<()> {
+        let mut hasher = Sha256::new();
+        let range = self.cascade.geometry().range(block).unwrap_or_default();
+        match hash_range(self.data, range, &mut hasher, buffer, self.observer) {
+            Ok(()) => self.judge(block, BlockHash::finish(hasher)),
+            // The file has shrunk.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Checks blocks which fit into the buffer together.
+    fn check_small(&self, blocks: Range<u32>, buffer: &mut [u8]) -> io::Result<()> {
+        let geometry = self.cascade.geometry();
+        let start = geometry.range(blocks.start).unwrap_or_default().start;
+        let end = geometry.range(blocks.end - 1).unwrap_or_default().end;
+        let buffer = &mut buffer[..(end - start) as usize];
+        let read = read_full_at(self.data, buffer, start)?;
+        // The batch is larger than one block, so that a block's size fits.
+        let pieces = buffer[..read].chunks(geometry.block_size() as usize);
+        for (block, bytes) in blocks.zip(pieces) {
+            if bytes.len() as u64 == geometry.block_length(block) {
+                self.judge(block, BlockHash::of(bytes));
+            }
+        }
+        observed(self.observer, read)
+    }
+
+    fn judge(&self, block: u32, hash: BlockHash) {
+        if self.cascade.block_hashes().get(block as usize) == Some(&hash) {
+            self.present.set(block);
+        }
+    }
+}
+
+/// Feeds these bytes of the file to a hash, in pieces of at most `buffer`.
+///
+/// # Errors
+/// As pread(2); [`io::ErrorKind::UnexpectedEof`] where the file ends before the range does;
+/// [`io::ErrorKind::Interrupted`] where the observer broke it off.
+pub fn hash_range(
+    data: &File,
+    range: Range<u64>,
+    hasher: &mut Sha256,
+    buffer: &mut [u8],
+    observer: Observer<'_>,
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = (range.end - at).min(buffer.len() as u64) as usize;
+        let piece = &mut buffer[..wanted];
+        if read_full_at(data, piece, at)? < wanted {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(&*piece);
+        at += wanted as u64;
+        observed(observer, wanted)?;
+    }
+    Ok(())
+}
+
+/// Hashes the first `length` bytes of the file.
+///
+/// # Errors
+/// As [`hash_range`].
+pub fn hash_file(data: &File, length: u64, observer: Observer<'_>) -> io::Result<FileHash> {
+    let mut hasher = Sha256::new();
+    hash_range(data, 0..length, &mut hasher, &mut vec![0; PIECE], observer)?;
+    Ok(FileHash::finish(hasher))
+}
+
+/// Fills the buffer from `offset` on; answers how much the file had.
+///
+/// # Errors
+/// As pread(2).
+pub fn read_full_at(data: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match data.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+/// Tells the observer of a piece; an error where it has seen enough.
+pub(super) fn observed(observer: Observer<'_>, bytes: usize) -> io::Result<()> {
+    match observer(bytes as u64) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(broken_off()),
+    }
+}
+
+/// What a run ends with where a thread of its did: a defect of this program.
+fn panicked() -> io::Error {
+    io::Error::other("a hashing thread panicked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cascade_file::Geometry;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn describe(bytes: &[u8], block_size: u64) -> CascadeFile {
+        let geometry = Geometry::new(bytes.len() as u64, block_size).expect("valid");
+        let blocks = bytes.chunks(block_size as usize).map(BlockHash::of);
+        CascadeFile::new(geometry, FileHash::of(bytes), blocks.collect())
+    }
+
+    fn file_of(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(bytes).expect("written");
+        file
+    }
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|at| ((at * at) >> 3) as u8).collect()
+    }
+
+    const THREADS: NonZeroUsize = NonZeroUsize::new(3).expect("three");
+
+    #[test]
+    fn blocks_larger_than_a_piece_are_checked() {
+        let mut content = bytes(3 * PIECE + 7);
+        let cascade = describe(&content, PIECE as u64 + 1);
+        content[PIECE + 1] ^= 1;
+        let present = Bitmap::new(3).expect("memory");
+        verify(&file_of(&content), &cascade, &present, THREADS, &unobserved).expect("readable");
+        assert_eq!(present.to_bytes(), [0b1010_0000]);
+    }
+
+    #[test]
+    fn a_huge_description_of_a_short_file_takes_no_time() {
+        let geometry = Geometry::new(u64::MAX, u64::MAX).expect("one block");
+        let cascade = CascadeFile::new(geometry, FileHash::of(b""), vec![BlockHash::of(b"")]);
+        let present = Bitmap::new(1).expect("memory");
+        verify(&file_of(b"x"), &cascade, &present, THREADS, &unobserved).expect("readable");
+        assert_eq!(present.count(), 0);
+    }
+
+    #[test]
+    fn an_observer_counts_all_bytes_and_can_break_off() {
+        let content = bytes(5 * PIECE + 1);
+        let (cascade, file) = (describe(&content, 4096), file_of(&content));
+        let present = Bitmap::new(cascade.geometry().blocks()).expect("memory");
+        let done = AtomicU64::new(0);
+        let count = |bytes| {
+            done.fetch_add(bytes, Ordering::Relaxed);
+            ControlFlow::Continue(())
+        };
+        verify(&file, &cascade, &present, THREADS, &count).expect("readable");
+        assert_eq!(done.into_inner(), content.len() as u64);
+        let stop = |_| ControlFlow::Break(());
+        let error = verify(&file, &cascade, &present, THREADS, &stop).expect_err("broken off");
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        assert_eq!(
+            hash_file(&file, content.len() as u64, &unobserved).expect("readable"),
+            cascade.file_hash()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let directory = File::open("/").expect("the root");
+        // It has a length, unlike special files, and so the first block is looked at.
+        let cascade = describe(b"x", 1);
+        let present = Bitmap::new(1).expect("memory");
+        assert!(verify(&directory, &cascade, &present, THREADS, &unobserved).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_blocks_that_agree_are_found(
+            length in 0usize..5000, block_size in 1u64..700, wrong in 0usize..5000, cut in 0usize..6000,
+            threads in 1usize..5,
+        ) {
+            let mut content = bytes(length);
+            let cascade = describe(&content, block_size);
+            if let Some(byte) = content.get_mut(wrong) {
+                *byte ^= 0x80;
+            }
+            content.resize(cut, 0);
+            let geometry = cascade.geometry();
+            let present = Bitmap::new(geometry.blocks()).expect("memory");
+            let threads = NonZeroUsize::new(threads).expect("at least one");
+            verify(&file_of(&content), &cascade, &present, threads, &unobserved).expect("readable");
+            for block in 0..geometry.blocks() {
+                let range = geometry.range(block).expect("a block");
+                let range = range.start as usize..range.end as usize;
+                let right = content.get(range).map(BlockHash::of)
+                    == Some(cascade.block_hashes()[block as usize]);
+                prop_assert_eq!(present.get(block), right);
+            }
+        }
+    }
+}
