@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -16,6 +17,8 @@ use crate::hash::{BlockHash, CascadeHash, FileHash, HASH_LEN};
 pub const MAGIC: [u8; 8] = *b"CASCADE1";
 /// Bytes before the first block hash.
 pub const HEADER_LEN: usize = 64;
+/// The most that is read of a cascade file that comes through a pipe.
+const LARGEST_STREAM: u64 = 1 << 30;
 /// What `create` appends to a data file's name.
 pub const EXTENSION: &str = "cascade";
 
@@ -165,32 +168,34 @@ impl CascadeFile {
     /// Reads the cascade file at `path`.
     ///
     /// # Errors
-    /// Where the file cannot be read, or is no cascade file; its size is checked before it is read.
+    /// Where the file cannot be read, or is no cascade file.
     pub fn read(path: &Path) -> Result<Self, ReadError> {
-        let mut file = File::open(path)?;
+        Self::read_open(&File::open(path)?)
+    }
+
+    /// Reads an open cascade file from its beginning, wherever its descriptor's offset stands. The size of a regular
+    /// file is compared with its header before the rest is read; of anything else a sane size is read.
+    ///
+    /// # Errors
+    /// As [`CascadeFile::read`].
+    pub fn read_open(file: &File) -> Result<Self, ReadError> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
         }
-        let mut bytes = Vec::new();
-        if metadata.is_file() {
-            let mut header = [0; HEADER_LEN];
-            if metadata.len() < HEADER_LEN as u64 {
-                return Err(FormatError::TooShort(metadata.len()).into());
-            }
-            file.read_exact(&mut header)?;
-            Header::parse(&header, metadata.len())?;
-            bytes.reserve_exact(metadata.len() as usize);
-            bytes.extend_from_slice(&header);
+        if !metadata.is_file() {
+            let mut bytes = Vec::new();
+            file.take(LARGEST_STREAM).read_to_end(&mut bytes)?;
+            return Ok(Self::parse(&bytes)?);
         }
-        // One byte more than expected shows a file that grew meanwhile; a pipe is read up to a sane size.
-        let limit = if metadata.is_file() {
-            metadata.len() + 1
-        } else {
-            1 << 30
-        };
-        file.take(limit - bytes.len() as u64)
-            .read_to_end(&mut bytes)?;
+        if metadata.len() < HEADER_LEN as u64 {
+            return Err(FormatError::TooShort(metadata.len()).into());
+        }
+        let mut header = [0; HEADER_LEN];
+        file.read_exact_at(&mut header, 0)?;
+        Header::parse(&header, metadata.len())?;
+        let mut bytes = vec![0; metadata.len() as usize];
+        file.read_exact_at(&mut bytes, 0)?;
         Ok(Self::parse(&bytes)?)
     }
 

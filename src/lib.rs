@@ -5,9 +5,11 @@
 pub mod cascade_file;
 pub mod cli;
 pub mod commands;
+pub mod download;
 pub mod hash;
 pub mod logging;
 pub mod net;
+pub mod node;
 pub mod server;
 pub mod service;
 pub mod store;

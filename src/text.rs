@@ -1,5 +1,7 @@
 //! Text from strangers, made fit to be shown.
 
+use std::path::Path;
+
 /// The longest text of a stranger's that is shown, in characters.
 const LONGEST: usize = 200;
 
@@ -20,6 +22,19 @@ pub fn escape(bytes: &[u8]) -> String {
             shown.push('…');
             break;
         }
+        if character.is_control() || reorders(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// A path as it is shown in a message: whole, on one line, without control characters.
+pub fn escape_path(path: &Path) -> String {
+    let mut shown = String::new();
+    for character in path.to_string_lossy().chars() {
         if character.is_control() || reorders(character) {
             shown.extend(character.escape_default());
         } else {

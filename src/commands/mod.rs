@@ -2,6 +2,9 @@
 //!
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
+mod get;
+mod peer;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -66,6 +69,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Status> {
     match command {
+        Command::Get(options) => get::run(options),
+        Command::Peer(options) => peer::run(options),
         other => anyhow::bail!("not built yet: {other:?}"),
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod atomic;
 pub mod bitmap;
+pub mod data_file;
 pub mod verify;

@@ -1,1 +1,2 @@
 //! The tracker: who serves what.
+pub mod client;

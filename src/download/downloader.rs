@@ -1,0 +1,491 @@
+//! The downloader: a process that owns the download of one file. It carries out the plan's orders with worker
+//! processes, marks blocks present when they report them, and gives the file its name at the end.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use super::plan::{Event, Failure, Order, Plan, Rules, WorkerId};
+use super::progress::{Figure, Progress};
+use super::report::{PeerFound, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
+use super::response::PIECE;
+use super::{whole, worker};
+use crate::cascade_file::CascadeFile;
+use crate::hash::{CascadeHash, FileHash};
+use crate::store::bitmap::Bitmap;
+use crate::store::data_file::DataFile;
+use crate::sys::fork;
+use crate::sys::pipe::{Received, Receiver, Sender, packet_pipe};
+use crate::sys::poll::wait_readable;
+use crate::sys::signals::Signals;
+
+/// How often the plan is asked though nothing happened: peers become due again, maps old, workers slow.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the process that hashes the whole file is started again before that is an error.
+const WHOLE_ATTEMPTS: u32 = 3;
+
+/// What is to be downloaded, and how.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// The file.
+    pub hash: CascadeHash,
+    /// Its block hashes.
+    pub cascade: &'a CascadeFile,
+    /// Where the data go; prepared for writing.
+    pub data: &'a DataFile,
+    /// Which blocks are there.
+    pub present: &'a Bitmap,
+    /// Figures for whoever shows them.
+    pub progress: &'a Progress,
+    /// Peers that the user named.
+    pub peers: &'a [SocketAddr],
+    /// Peers that announcers hear of; nothing where there is no tracker.
+    pub found: Option<&'a Receiver<PeerFound>>,
+    /// Give up when nothing arrived for this long.
+    pub timeout: Option<Duration>,
+    /// Never give up: what a daemon does.
+    pub patient: bool,
+}
+
+/// How a download ended. The number is the exit status of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is there, verified and under its name.
+    Complete = 0,
+    /// An error, which was said.
+    Failed = 1,
+    /// Blocks are missing, and nobody is left to ask.
+    Missing = 3,
+    /// It was asked to end.
+    Stopped = 4,
+}
+
+impl Ending {
+    /// The ending that an exit status means; nothing for that of a process that did not get that far.
+    pub fn from_exit_status(status: i32) -> Option<Self> {
+        [Self::Complete, Self::Failed, Self::Missing, Self::Stopped]
+            .into_iter()
+            .find(|ending| *ending as i32 == status)
+    }
+}
+
+/// Downloads what is missing; the whole life of the process.
+pub fn run(task: &Task<'_>, signals: &Signals) -> Ending {
+    fork::reseed();
+    let ending = Downloader::new(task).and_then(|mut downloader| {
+        let ending = downloader.run(signals);
+        downloader.dismiss_all();
+        ending
+    });
+    ending.unwrap_or_else(|error| {
+        crate::logging::say(&format!("cascade: {error:#}"));
+        Ending::Failed
+    })
+}
+
+struct Downloader<'a> {
+    task: &'a Task<'a>,
+    started: Instant,
+    plan: Plan,
+    workers: HashMap<WorkerId, Handle>,
+    sender: Sender<Report>,
+    receiver: Receiver<Report>,
+    whole: Whole,
+    /// What went wrong on our side; ends the download.
+    error: Option<anyhow::Error>,
+    /// When something arrived last, and how much had arrived then.
+    heard: (Instant, u64),
+}
+
+/// A worker process as its parent sees it.
+struct Handle {
+    pid: Pid,
+    peer: SocketAddr,
+    orders: File,
+    map: Arc<Bitmap>,
+}
+
+/// The process that hashes the whole file.
+struct Whole {
+    wake: EventFd,
+    pid: Option<Pid>,
+    attempts: u32,
+    hash: Option<FileHash>,
+    /// No block before this one is missing.
+    prefix: u32,
+}
+
+impl<'a> Downloader<'a> {
+    fn new(task: &'a Task<'a>) -> anyhow::Result<Self> {
+        let (sender, receiver) = packet_pipe()?;
+        let rules = Rules {
+            max_workers: 1,
+            unshared_above: PIECE as u64,
+        };
+        let random = fastrand::Rng::new();
+        let mut plan = Plan::new(
+            task.cascade.geometry(),
+            |block| task.present.get(block),
+            rules,
+            random,
+        );
+        for peer in task.peers {
+            plan.handle(Duration::ZERO, Event::Peer(*peer));
+        }
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
+        Ok(Self {
+            task,
+            started: Instant::now(),
+            plan,
+            workers: HashMap::new(),
+            sender,
+            receiver,
+            whole: Whole {
+                wake,
+                pid: None,
+                attempts: 0,
+                hash: None,
+                prefix: 0,
+            },
+            error: None,
+            heard: (Instant::now(), 0),
+        })
+    }
+
+    /// Reserve, download, compare the hash of the whole, give the file its name.
+    fn run(&mut self, signals: &Signals) -> anyhow::Result<Ending> {
+        let geometry = self.task.cascade.geometry();
+        self.task.data.reserve(geometry.length())?;
+        self.hash_whole_file()?;
+        while !(self.plan.is_complete() && self.whole.hash.is_some()) {
+            self.carry_out_orders()?;
+            if let Some(ending) = self.hopeless() {
+                return Ok(ending);
+            }
+            self.wait(signals)?;
+            if signals.take(Signal::SIGTERM) {
+                return Ok(Ending::Stopped);
+            }
+            self.apply_reports()?;
+            self.reap()?;
+            self.meet_found_peers()?;
+            self.publish_figures();
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+        }
+        if self.whole.hash != Some(self.task.cascade.file_hash()) {
+            anyhow::bail!(
+                "cannot complete {}: every block is right, but the file as a whole is not what its cascade file says",
+                crate::text::escape_path(self.task.data.path())
+            );
+        }
+        self.task.data.finish(geometry.length())?;
+        self.task.progress.set(
+            Figure::Milliseconds,
+            self.started.elapsed().as_millis() as u64,
+        );
+        Ok(Ending::Complete)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn hopeless(&mut self) -> Option<Ending> {
+        let path = || crate::text::escape_path(self.task.data.path());
+        let received = self.task.progress.get(Figure::Received);
+        if received != self.heard.1 || self.plan.is_complete() {
+            self.heard = (Instant::now(), received);
+        }
+        let missing = self.task.present.blocks() - self.task.present.count();
+        let missing = || {
+            format!(
+                "{missing} of {} blocks are missing",
+                self.task.present.blocks()
+            )
+        };
+        if let Some(timeout) = self.task.timeout
+            && self.heard.0.elapsed() >= timeout
+        {
+            let timeout = humantime::format_duration(timeout);
+            crate::logging::say(&format!(
+                "cascade: cannot complete {}: nothing arrived for {timeout}; {}",
+                path(),
+                missing()
+            ));
+            return Some(Ending::Missing);
+        }
+        let hopeless = !self.task.patient && self.task.found.is_none() && self.plan.is_exhausted();
+        if hopeless && !self.plan.is_complete() {
+            crate::logging::say(&format!(
+                "cascade: cannot complete {}: no peer is left to ask; {}",
+                path(),
+                missing()
+            ));
+            return Some(Ending::Missing);
+        }
+        None
+    }
+
+    fn wait(&self, signals: &Signals) -> io::Result<()> {
+        let found = self.task.found.map(AsFd::as_fd);
+        let fds = [Some(signals.as_fd()), Some(self.receiver.as_fd()), found];
+        let ready = wait_readable(&fds, Some(TICK))?;
+        if ready[0] {
+            signals.clear();
+        }
+        Ok(())
+    }
+
+    fn publish_figures(&mut self) {
+        let progress = self.task.progress;
+        progress.set(Figure::Peers, self.plan.connected_peers() as u64);
+        progress.set(Figure::Contributors, self.plan.contributors() as u64);
+        self.plan
+            .set_max_workers(progress.get(Figure::Workers).max(1) as usize);
+    }
+
+    fn carry_out_orders(&mut self) -> io::Result<()> {
+        self.plan
+            .set_max_workers(self.task.progress.get(Figure::Workers).max(1) as usize);
+        while let Some(order) = self.plan.poll(self.now()) {
+            match order {
+                Order::Hire(id, peer) => self.hire(id, peer)?,
+                Order::Fetch(id, block) => self.order(id, WorkerOrder { block, map: false }),
+                Order::AskMap(id, block) => self.order(id, WorkerOrder { block, map: true }),
+                Order::Retire(id) => self.dismiss(id),
+            }
+        }
+        Ok(())
+    }
+
+    fn hire(&mut self, id: WorkerId, peer: SocketAddr) -> io::Result<()> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (read, orders) = (File::from(read), File::from(write));
+        let map = Arc::new(Bitmap::new(self.task.present.blocks())?);
+        let Some(data) = self.task.data.writing() else {
+            return Err(io::Error::other("the data file is not open for writing"));
+        };
+        let assignment = worker::Assignment {
+            id,
+            peer,
+            hash: self.task.hash,
+            cascade: self.task.cascade,
+            data,
+            present: self.task.present,
+            map: &map,
+            progress: self.task.progress,
+            reports: &self.sender,
+            orders: &read,
+        };
+        let keep = [read.as_fd(), self.sender.as_fd(), data.as_fd()];
+        let forked = fork::spawn_leaf(&keep, || worker::run(&assignment));
+        match forked {
+            Ok(pid) => {
+                log::debug!("worker {id} pid {pid} for {peer}");
+                self.workers.insert(
+                    id,
+                    Handle {
+                        pid,
+                        peer,
+                        orders,
+                        map,
+                    },
+                );
+            }
+            Err(error) => {
+                log::warn!("cannot start a worker for {peer}: {error}");
+                self.plan.handle(self.now(), Event::Died(id));
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, id: WorkerId, order: WorkerOrder) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            // A worker that is gone is noticed when it is reaped; its orders are given back then.
+            let _ = worker.orders.write_all(&order.encode());
+        }
+    }
+
+    /// Ends a worker, and returns only when it is dead: its blocks may be given to others at once.
+    fn dismiss(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.remove(&id) {
+            end(worker.pid);
+            let now = self.now();
+            self.plan.handle(now, Event::Died(id));
+        }
+    }
+
+    fn dismiss_all(&mut self) {
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.dismiss(id));
+        if let Some(pid) = self.whole.pid.take() {
+            end(pid);
+        }
+    }
+
+    fn apply_reports(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.receiver.receive()? {
+                Received::Record(Report::Worker(id, report)) => self.apply(id, report),
+                Received::Record(Report::WholeFile(hash)) => self.whole.hash = Some(hash),
+                Received::Record(Report::WholeFileFailed(errno)) => {
+                    let error = io::Error::from_raw_os_error(errno);
+                    anyhow::bail!(
+                        "cannot read {}: {error}",
+                        crate::text::escape_path(self.task.data.path())
+                    );
+                }
+                Received::Garbage => log::warn!("a report that is none was ignored"),
+                Received::Empty | Received::Closed => return Ok(()),
+            }
+        }
+    }
+
+    /// Applies a worker's report, as far as it may make it.
+    fn apply(&mut self, id: WorkerId, report: WorkerReport) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let (now, peer, map) = (self.now(), worker.peer, Arc::clone(&worker.map));
+        match report {
+            WorkerReport::Fetched(block) if self.plan.expects(id, block) => {
+                self.task.present.set(block);
+                self.advance_prefix();
+                self.plan.handle(now, Event::Fetched(id, block));
+            }
+            WorkerReport::Absent(block) => self.plan.handle(now, Event::Absent(id, block)),
+            WorkerReport::Skipped(block) => self.plan.handle(now, Event::Skipped(id, block)),
+            WorkerReport::Map(block) => self
+                .plan
+                .handle(now, Event::Map(id, block, &map.to_bytes())),
+            WorkerReport::NoMap => self.plan.handle(now, Event::NoMap(id)),
+            WorkerReport::Failed(failure, reason) => {
+                self.complain(peer, failure, reason);
+                self.plan.handle(now, Event::Failed(id, failure));
+            }
+            WorkerReport::Fetched(_) => {
+                log::warn!("worker {id} reported a block that it was not asked for")
+            }
+        }
+    }
+
+    fn complain(&mut self, peer: SocketAddr, failure: Failure, reason: Reason) {
+        match failure {
+            Failure::Ours if reason.kind == ReasonKind::CannotWrite => {
+                let path = crate::text::escape_path(self.task.data.path());
+                self.error = Some(anyhow::anyhow!("cannot complete {path}: {reason}"));
+            }
+            Failure::Lied => log::warn!("{peer} is not asked again: {reason}"),
+            Failure::Ours => log::warn!("a worker for {peer} failed: {reason}"),
+            Failure::Unreachable => log::info!("cannot reach {peer}: {reason}"),
+            Failure::Silent | Failure::UnknownHash => {
+                log::info!("cannot download from {peer}: {reason}")
+            }
+        }
+    }
+
+    /// Tells the process that hashes the whole file that it can go on.
+    fn advance_prefix(&mut self) {
+        let before = self.whole.prefix;
+        while self.whole.prefix < self.task.present.blocks()
+            && self.task.present.get(self.whole.prefix)
+        {
+            self.whole.prefix += 1;
+        }
+        if self.whole.prefix > before {
+            // It cannot overflow: every write stands for a block.
+            let _ = self.whole.wake.write(1);
+        }
+    }
+
+    fn hash_whole_file(&mut self) -> io::Result<()> {
+        if self.whole.hash.is_some() {
+            return Ok(());
+        }
+        let (task, data) = (self.task, self.task.data.reading());
+        let wake = File::from(self.whole.wake.as_fd().try_clone_to_owned()?);
+        let keep: [BorrowedFd<'_>; 3] = [data.as_fd(), wake.as_fd(), self.sender.as_fd()];
+        let body = || {
+            whole::run(
+                data,
+                task.cascade.geometry(),
+                task.present,
+                &wake,
+                &self.sender,
+            )
+        };
+        self.whole.pid = Some(fork::spawn_leaf(&keep, body)?);
+        self.whole.attempts += 1;
+        Ok(())
+    }
+
+    /// Reaps what ended. What a child reported before its end was applied already, or is now.
+    fn reap(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid, format!("exit status {status}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, format!("signal {} ({signal})", signal as i32))
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.apply_reports()?;
+            if self.whole.pid == Some(pid) {
+                self.whole.pid = None;
+                if self.whole.hash.is_none() {
+                    log::warn!("the process that hashes the whole file ended: {how}");
+                    anyhow::ensure!(
+                        self.whole.attempts < WHOLE_ATTEMPTS,
+                        "cannot hash the whole file: {how}"
+                    );
+                    self.hash_whole_file()?;
+                }
+                continue;
+            }
+            let id = self
+                .workers
+                .iter()
+                .find(|(_, worker)| worker.pid == pid)
+                .map(|(id, _)| *id);
+            if let Some(id) = id {
+                log::debug!("worker {id} pid {pid} ended: {how}");
+                self.workers.remove(&id);
+                self.plan.handle(self.now(), Event::Died(id));
+            }
+        }
+    }
+
+    fn meet_found_peers(&mut self) -> io::Result<()> {
+        let Some(found) = self.task.found else {
+            return Ok(());
+        };
+        while let Received::Record(PeerFound(address)) = found.receive()? {
+            self.plan.handle(self.now(), Event::Peer(address));
+        }
+        Ok(())
+    }
+}
+
+/// Kills and reaps a child.
+fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    while let Err(Errno::EINTR) = waitpid(pid, None) {}
+}

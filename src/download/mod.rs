@@ -1,0 +1,21 @@
+//! Downloading one file: a pure scheduler, worker processes that talk to peers, and the loop between them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`plan`] | the scheduler: which block is asked of which peer ([`blocks`], [`knowledge`]) |
+//! | [`worker`] | a process that fetches blocks from one peer, and verifies and writes them |
+//! | [`habits`] | what a worker learns of how its peer treats connections |
+//! | [`report`] | what workers tell the downloader |
+//! | [`whole`] | the process that hashes the whole file behind the growing prefix |
+//! | [`downloader`] | the loop: orders to workers, reports to the plan |
+
+pub mod blocks;
+pub mod downloader;
+pub mod habits;
+pub mod knowledge;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod response;
+pub mod whole;
+pub mod worker;

@@ -1,0 +1,61 @@
+//! Figures of a download in shared memory: written by its processes, read by whoever shows them.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sys::shared::Shared;
+
+/// The figures of one file.
+#[derive(Debug)]
+pub struct Progress {
+    cells: Shared<AtomicU64>,
+}
+
+/// A figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Bytes of the data file that were verified when the file was opened, as they are counted.
+    Checked,
+    /// Bytes of blocks that were received, wrong ones included.
+    Received,
+    /// Peers that are being downloaded from.
+    Peers,
+    /// Peers from whom blocks came.
+    Contributors,
+    /// How many workers the file may have; the supervisor decides.
+    Workers,
+    /// Milliseconds that the download took.
+    Milliseconds,
+}
+
+impl Progress {
+    /// All zero.
+    ///
+    /// # Errors
+    /// Where the memory cannot be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            cells: Shared::new(Figure::Milliseconds as usize + 1)?,
+        })
+    }
+
+    /// The cell of a figure.
+    pub fn cell(&self, figure: Figure) -> &AtomicU64 {
+        &self.cells[figure as usize]
+    }
+
+    /// Reads a figure.
+    pub fn get(&self, figure: Figure) -> u64 {
+        self.cell(figure).load(Ordering::Relaxed)
+    }
+
+    /// Sets a figure.
+    pub fn set(&self, figure: Figure, value: u64) {
+        self.cell(figure).store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to a figure.
+    pub fn add(&self, figure: Figure, value: u64) {
+        self.cell(figure).fetch_add(value, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,333 @@
+//! What workers tell the downloader, and what it tells them: small fixed-size records through pipes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::plan::{Failure, WorkerId};
+use crate::hash::{FileHash, HASH_LEN};
+use crate::sys::pipe::Record;
+
+/// A report of a child of the downloader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// A worker has something to say.
+    Worker(WorkerId, WorkerReport),
+    /// The hash of the whole file.
+    WholeFile(FileHash),
+    /// The whole file could not be read; an errno.
+    WholeFileFailed(i32),
+}
+
+/// What a worker has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerReport {
+    /// The block is verified and written.
+    Fetched(u32),
+    /// The peer does not have the block yet.
+    Absent(u32),
+    /// The block was present before it was asked for.
+    Skipped(u32),
+    /// The peer's map is in the worker's shared memory; this block was named for it, and not sent.
+    Map(u32),
+    /// The peer does not know maps.
+    NoMap,
+    /// The worker gives up its peer, and ends.
+    Failed(Failure, Reason),
+}
+
+/// Why, in the detail that a person wants to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ReasonKind {
+    /// A system call failed: the number is its errno.
+    Errno,
+    /// The block with this number does not have its hash.
+    WrongBlock,
+    /// The block with this number has another length.
+    WrongLength,
+    /// A status that makes no sense; the number is the status.
+    WrongStatus,
+    /// It does not have the file.
+    UnknownHash,
+    /// It was silent for so many seconds.
+    Silent,
+    /// It closes without an answer.
+    Closes,
+    /// The block with this number could not be written; the errno follows.
+    CannotWrite,
+}
+
+impl ReasonKind {
+    const ALL: [Self; 8] = [
+        Self::Errno,
+        Self::WrongBlock,
+        Self::WrongLength,
+        Self::WrongStatus,
+        Self::UnknownHash,
+        Self::Silent,
+        Self::Closes,
+        Self::CannotWrite,
+    ];
+}
+
+/// A reason: its kind, a number (see [`ReasonKind`]) and an errno where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason {
+    /// What kind of reason.
+    pub kind: ReasonKind,
+    /// The block, status or seconds.
+    pub number: u32,
+    /// The system's error, or 0.
+    pub errno: i32,
+}
+
+impl Reason {
+    /// A reason without an errno.
+    pub fn new(kind: ReasonKind, number: u32) -> Self {
+        Self {
+            kind,
+            number,
+            errno: 0,
+        }
+    }
+
+    /// A failed system call.
+    pub fn errno(error: &std::io::Error) -> Self {
+        Self {
+            kind: ReasonKind::Errno,
+            number: 0,
+            errno: error.raw_os_error().unwrap_or(0),
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            kind,
+            number,
+            errno,
+        } = *self;
+        let error = || match errno {
+            0 => "unknown error".to_owned(),
+            errno => nix::errno::Errno::from_raw(errno).desc().to_lowercase(),
+        };
+        match kind {
+            ReasonKind::Errno => write!(f, "{}", error()),
+            ReasonKind::WrongBlock => write!(f, "it sent a wrong block {number}"),
+            ReasonKind::WrongLength => write!(f, "it sent a wrong length for block {number}"),
+            ReasonKind::WrongStatus => write!(f, "it sent status {number}, which makes no sense"),
+            ReasonKind::UnknownHash => write!(f, "it does not have the file"),
+            ReasonKind::Silent => write!(f, "it was silent for {number} s"),
+            ReasonKind::Closes => write!(f, "it closes connections without an answer"),
+            ReasonKind::CannotWrite => write!(f, "cannot write block {number}: {}", error()),
+        }
+    }
+}
+
+const FETCHED: u8 = 0;
+const ABSENT: u8 = 1;
+const SKIPPED: u8 = 2;
+const MAP: u8 = 3;
+const NO_MAP: u8 = 4;
+const FAILED: u8 = 5;
+const WHOLE_FILE: u8 = 6;
+const WHOLE_FILE_FAILED: u8 = 7;
+
+const FAILURES: [Failure; 5] = [
+    Failure::Unreachable,
+    Failure::Silent,
+    Failure::UnknownHash,
+    Failure::Lied,
+    Failure::Ours,
+];
+
+impl Record for Report {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::WholeFile(hash) => {
+                bytes.push(WHOLE_FILE);
+                bytes.extend_from_slice(&hash.0);
+            }
+            Self::WholeFileFailed(errno) => {
+                bytes.push(WHOLE_FILE_FAILED);
+                bytes.extend_from_slice(&errno.to_ne_bytes());
+            }
+            Self::Worker(worker, report) => {
+                let (kind, number) = match report {
+                    WorkerReport::Fetched(block) => (FETCHED, *block),
+                    WorkerReport::Absent(block) => (ABSENT, *block),
+                    WorkerReport::Skipped(block) => (SKIPPED, *block),
+                    WorkerReport::Map(block) => (MAP, *block),
+                    WorkerReport::NoMap => (NO_MAP, 0),
+                    WorkerReport::Failed(_, reason) => (FAILED, reason.number),
+                };
+                bytes.push(kind);
+                bytes.extend_from_slice(&worker.to_ne_bytes());
+                bytes.extend_from_slice(&number.to_ne_bytes());
+                if let WorkerReport::Failed(failure, reason) = report {
+                    let code = FAILURES
+                        .iter()
+                        .position(|known| known == failure)
+                        .unwrap_or(0);
+                    bytes.extend_from_slice(&[code as u8, reason.kind as u8]);
+                    bytes.extend_from_slice(&reason.errno.to_ne_bytes());
+                }
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        match *kind {
+            WHOLE_FILE => {
+                return Some(Self::WholeFile(FileHash(
+                    <[u8; HASH_LEN]>::try_from(rest).ok()?,
+                )));
+            }
+            WHOLE_FILE_FAILED => {
+                return Some(Self::WholeFileFailed(i32::from_ne_bytes(
+                    rest.try_into().ok()?,
+                )));
+            }
+            _ => {}
+        }
+        let (worker, rest) = rest.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (worker, number) = (
+            WorkerId::from_ne_bytes(*worker),
+            u32::from_ne_bytes(*number),
+        );
+        let report = match *kind {
+            FETCHED => WorkerReport::Fetched(number),
+            ABSENT => WorkerReport::Absent(number),
+            SKIPPED => WorkerReport::Skipped(number),
+            MAP => WorkerReport::Map(number),
+            NO_MAP => WorkerReport::NoMap,
+            FAILED => {
+                let ([code, reason], errno) = rest.split_first_chunk()?;
+                let failure = *FAILURES.get(usize::from(*code))?;
+                let kind = *ReasonKind::ALL.get(usize::from(*reason))?;
+                let errno = i32::from_ne_bytes(errno.try_into().ok()?);
+                WorkerReport::Failed(
+                    failure,
+                    Reason {
+                        kind,
+                        number,
+                        errno,
+                    },
+                )
+            }
+            _ => return None,
+        };
+        Some(Self::Worker(worker, report))
+    }
+}
+
+/// What the downloader tells a worker: to ask for a block, and whether for the map with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerOrder {
+    /// The block.
+    pub block: u32,
+    /// Ask for the map, naming the block.
+    pub map: bool,
+}
+
+impl WorkerOrder {
+    /// Bytes of an order in the pipe.
+    pub const LEN: usize = 5;
+
+    /// The bytes of the order.
+    pub fn encode(self) -> [u8; Self::LEN] {
+        let [a, b, c, d] = self.block.to_ne_bytes();
+        [a, b, c, d, self.map.into()]
+    }
+
+    /// Reads an order.
+    pub fn decode(bytes: [u8; Self::LEN]) -> Self {
+        let [a, b, c, d, map] = bytes;
+        Self {
+            block: u32::from_ne_bytes([a, b, c, d]),
+            map: map != 0,
+        }
+    }
+}
+
+/// A peer that an announcer heard of: what it tells the downloader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerFound(pub SocketAddr);
+
+impl Record for PeerFound {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        let ip = match self.0.ip().to_canonical() {
+            IpAddr::V4(ip) => ip,
+            // Tracker records are IPv4; nothing else is ever found.
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        };
+        bytes.extend_from_slice(&ip.octets());
+        bytes.extend_from_slice(&self.0.port().to_be_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let [a, b, c, d, high, low] = *bytes else {
+            return None;
+        };
+        let port = u16::from_be_bytes([high, low]);
+        (port != 0).then(|| Self((Ipv4Addr::new(a, b, c, d), port).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_report_reads_back() {
+        let mut reports = vec![
+            Report::WholeFile(FileHash([7; 32])),
+            Report::WholeFileFailed(5),
+        ];
+        for report in [
+            WorkerReport::Fetched(1),
+            WorkerReport::Absent(2),
+            WorkerReport::Skipped(3),
+            WorkerReport::Map(4),
+            WorkerReport::NoMap,
+        ] {
+            reports.push(Report::Worker(9, report));
+        }
+        for failure in FAILURES {
+            for kind in ReasonKind::ALL {
+                let reason = Reason {
+                    kind,
+                    number: 77,
+                    errno: 28,
+                };
+                reports.push(Report::Worker(
+                    u32::MAX,
+                    WorkerReport::Failed(failure, reason),
+                ));
+            }
+        }
+        for report in reports {
+            let mut bytes = Vec::new();
+            report.encode(&mut bytes);
+            assert_eq!(Report::decode(&bytes), Some(report));
+            for cut in 0..bytes.len() {
+                let _ = Report::decode(&bytes[..cut]);
+            }
+        }
+    }
+
+    #[test]
+    fn orders_and_found_peers_read_back() {
+        let order = WorkerOrder {
+            block: 0x0102_0304,
+            map: true,
+        };
+        assert_eq!(WorkerOrder::decode(order.encode()), order);
+        let found = PeerFound("192.0.2.1:80".parse().expect("an address"));
+        let mut bytes = Vec::new();
+        found.encode(&mut bytes);
+        assert_eq!(PeerFound::decode(&bytes), Some(found));
+    }
+}

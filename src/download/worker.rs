@@ -1,0 +1,450 @@
+//! A worker: a process that fetches blocks from one peer.
+//!
+//! It takes orders from one pipe and reports through another. It receives a block, hashes it, writes it with
+//! pwrite(2), and only then says so; only the downloader marks it present. How the peer treats connections it finds
+//! out by itself ([`Habits`]): a connection that the peer closed is no failure, and no order is lost by it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::habits::Habits;
+use super::plan::{Failure, WorkerId};
+use super::progress::{Figure, Progress};
+use super::report::{Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
+use super::response::{GiveUp, Incoming, Step, status_number};
+use crate::cascade_file::CascadeFile;
+use crate::hash::CascadeHash;
+use crate::store::bitmap::Bitmap;
+use crate::sys::pipe::Sender;
+use crate::sys::poll::wait_readable;
+use crate::wire::peer::{Extension, Request, ResponseHeader, Status};
+
+/// How long a connect may wait (PROTOCOL §4: no failure before 10 s).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a peer that owes an answer may send nothing.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Everything that a worker needs; most of it is inherited through the fork.
+#[derive(Debug)]
+pub struct Assignment<'a> {
+    /// Its number.
+    pub id: WorkerId,
+    /// The peer.
+    pub peer: SocketAddr,
+    /// The file.
+    pub hash: CascadeHash,
+    /// Its block hashes.
+    pub cascade: &'a CascadeFile,
+    /// The data file, open for writing.
+    pub data: &'a File,
+    /// Which blocks are there already.
+    pub present: &'a Bitmap,
+    /// Where to put the peer's map, for the downloader to see.
+    pub map: &'a Bitmap,
+    /// Where to count bytes.
+    pub progress: &'a Progress,
+    /// Where to report.
+    pub reports: &'a Sender<Report>,
+    /// Where orders come from; its end is the end of the worker.
+    pub orders: &'a File,
+}
+
+/// Works until the orders end or the peer is of no more use; answers the exit status.
+pub fn run(assignment: &Assignment<'_>) -> u8 {
+    let mut worker = Worker {
+        to: assignment,
+        connection: None,
+        waiting: VecDeque::new(),
+        sent: VecDeque::new(),
+        habits: Habits::default(),
+        partial_order: Vec::new(),
+    };
+    match worker.work() {
+        Ok(()) => 0,
+        Err(GiveUp(failure, reason)) => {
+            // If the downloader is gone, nobody is left to tell.
+            let _ = worker.report(WorkerReport::Failed(failure, reason));
+            0
+        }
+    }
+}
+
+struct Worker<'a> {
+    to: &'a Assignment<'a>,
+    connection: Option<Connection>,
+    /// Orders that were not sent.
+    waiting: VecDeque<WorkerOrder>,
+    /// Requests that were sent and not answered, in order.
+    sent: VecDeque<Sent>,
+    habits: Habits,
+    partial_order: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    order: WorkerOrder,
+    /// The request asked for the map.
+    extended: bool,
+}
+
+struct Connection {
+    stream: TcpStream,
+    requests: u32,
+    responses: u32,
+    incoming: Incoming,
+    /// When the peer last sent something that it owed, or began to owe something.
+    last_heard: Instant,
+}
+
+/// Whether the worker goes on.
+enum Orders {
+    Open,
+    Ended,
+}
+
+impl Worker<'_> {
+    fn work(&mut self) -> Result<(), GiveUp> {
+        loop {
+            if let Orders::Ended = self.take_orders()? {
+                return Ok(());
+            }
+            if self.waiting.is_empty() && self.sent.is_empty() {
+                self.wait_for_orders()?;
+                continue;
+            }
+            self.send_requests()?;
+            if !self.sent.is_empty() {
+                self.receive()?;
+            }
+        }
+    }
+
+    fn report(&self, report: WorkerReport) -> Result<(), GiveUp> {
+        let report = Report::Worker(self.to.id, report);
+        self.to
+            .reports
+            .send(&report)
+            .map_err(|error| GiveUp(Failure::Ours, Reason::errno(&error)))
+    }
+
+    /// Takes the orders that wait in the pipe.
+    fn take_orders(&mut self) -> Result<Orders, GiveUp> {
+        let mut bytes = [0; 64 * WorkerOrder::LEN];
+        let mut pipe = self.to.orders;
+        match pipe.read(&mut bytes) {
+            Ok(0) => return Ok(Orders::Ended),
+            Ok(n) => self.partial_order.extend_from_slice(&bytes[..n]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(GiveUp(Failure::Ours, Reason::errno(&error))),
+        }
+        let arrived = std::mem::take(&mut self.partial_order);
+        let (orders, rest) = arrived.as_chunks::<{ WorkerOrder::LEN }>();
+        self.waiting
+            .extend(orders.iter().map(|bytes| WorkerOrder::decode(*bytes)));
+        self.partial_order = rest.to_vec();
+        Ok(Orders::Open)
+    }
+
+    /// Nothing to do: waits for an order. A connection that becomes readable meanwhile is over: the peer closed it,
+    /// or says something that nobody asked (some answer the end of an idle connection with a message).
+    fn wait_for_orders(&mut self) -> Result<(), GiveUp> {
+        let stream = self
+            .connection
+            .as_ref()
+            .map(|connection| connection.stream.as_fd());
+        let ready = wait_readable(&[Some(self.to.orders.as_fd()), stream], None).map_err(ours)?;
+        if ready[1] {
+            self.connection = None;
+        }
+        Ok(())
+    }
+
+    /// Sends as many requests as the peer's habits allow.
+    fn send_requests(&mut self) -> Result<(), GiveUp> {
+        self.skip_present_blocks()?;
+        while let Some(order) = self.waiting.front().copied() {
+            let (requests, responses) = self.connection.as_ref().map_or((0, 0), |connection| {
+                (connection.requests, connection.responses)
+            });
+            let outstanding = self.sent.len() as u32;
+            if self.connection.is_some() && outstanding == 0 && self.habits.is_used_up(requests) {
+                self.connection = None;
+                continue;
+            }
+            if outstanding >= self.habits.window(requests, responses) {
+                return Ok(());
+            }
+            self.send_request(order)?;
+        }
+        Ok(())
+    }
+
+    /// Another worker may have fetched a block meanwhile.
+    fn skip_present_blocks(&mut self) -> Result<(), GiveUp> {
+        while let Some(order) = self
+            .waiting
+            .front()
+            .filter(|order| self.to.present.get(order.block))
+        {
+            self.report(WorkerReport::Skipped(order.block))?;
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    fn send_request(&mut self, order: WorkerOrder) -> Result<(), GiveUp> {
+        let extended = order.map && self.habits.may_extend();
+        let request = Request {
+            hash: self.to.hash,
+            block: order.block.into(),
+            extension: extended.then_some(Extension::Map),
+        };
+        if self.connection.is_none() {
+            self.connection = Some(self.connect()?);
+        }
+        let Some(connection) = self.connection.as_mut() else {
+            return Ok(());
+        };
+        if self.sent.is_empty() {
+            connection.last_heard = Instant::now();
+        }
+        // One write per request; the socket has room for all that may be outstanding.
+        let written = (&connection.stream).write_all(&request.encode());
+        connection.requests += 1;
+        self.waiting.pop_front();
+        self.sent.push_back(Sent { order, extended });
+        match written {
+            Ok(()) => Ok(()),
+            // Whatever the peer had sent before it closed is read all the same.
+            Err(error) if is_close(&error) && self.sent.len() > 1 => Ok(()),
+            Err(_) => self.connection_ended(false),
+        }
+    }
+
+    fn connect(&self) -> Result<Connection, GiveUp> {
+        let connect = || {
+            let stream = TcpStream::connect_timeout(&self.to.peer, CONNECT_TIMEOUT)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        };
+        let stream = connect().map_err(|error: io::Error| {
+            let errno = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
+            GiveUp(
+                Failure::Unreachable,
+                Reason {
+                    kind: ReasonKind::Errno,
+                    number: 0,
+                    errno,
+                },
+            )
+        })?;
+        Ok(Connection {
+            stream,
+            requests: 0,
+            responses: 0,
+            incoming: Incoming::default(),
+            last_heard: Instant::now(),
+        })
+    }
+
+    /// Reads what has arrived; waits for it, or for an order, where nothing has.
+    fn receive(&mut self) -> Result<(), GiveUp> {
+        let Some(connection) = self.connection.as_mut() else {
+            return Ok(());
+        };
+        let step = connection
+            .incoming
+            .read(&connection.stream, self.to.cascade, self.to.data)?;
+        if !matches!(step, Step::Wait | Step::Closed(_)) {
+            connection.last_heard = Instant::now();
+        }
+        match step {
+            Step::Wait => self.wait_for_bytes(),
+            Step::More(bytes) => {
+                self.to.progress.add(Figure::Received, bytes as u64);
+                Ok(())
+            }
+            Step::Closed(within_response) => self.connection_ended(within_response),
+            Step::Header(header) => self.header(header),
+            Step::Block => self.answered(WorkerReport::Fetched),
+            Step::Map(map) => {
+                self.to.map.assign(&map);
+                self.answered(WorkerReport::Map)
+            }
+            Step::Message => self.answered(WorkerReport::Absent),
+        }
+    }
+
+    fn wait_for_bytes(&mut self) -> Result<(), GiveUp> {
+        let Some(connection) = self.connection.as_ref() else {
+            return Ok(());
+        };
+        let silent = connection.last_heard.elapsed();
+        if silent >= SILENCE {
+            return self.silent();
+        }
+        let fds = [
+            Some(connection.stream.as_fd()),
+            Some(self.to.orders.as_fd()),
+        ];
+        wait_readable(&fds, Some(SILENCE - silent)).map_err(ours)?;
+        Ok(())
+    }
+
+    /// A peer that read several requests at once may have lost all but the first: it gets another chance, with one
+    /// request at a time.
+    fn silent(&mut self) -> Result<(), GiveUp> {
+        if self.sent.len() > 1 && !self.habits.is_one_at_a_time() {
+            self.habits.one_at_a_time();
+            self.start_over();
+            return Ok(());
+        }
+        Err(GiveUp(
+            Failure::Silent,
+            Reason::new(ReasonKind::Silent, SILENCE.as_secs() as u32),
+        ))
+    }
+
+    /// The response to the oldest request is complete.
+    fn answered(&mut self, report: fn(u32) -> WorkerReport) -> Result<(), GiveUp> {
+        if let Some(connection) = self.connection.as_mut() {
+            connection.responses += 1;
+        }
+        self.habits.answered();
+        let Some(sent) = self.sent.pop_front() else {
+            return Ok(());
+        };
+        self.report(report(sent.order.block))
+    }
+
+    /// Decides what the body of a response is.
+    fn header(&mut self, header: ResponseHeader) -> Result<(), GiveUp> {
+        let Some(sent) = self.sent.front().copied() else {
+            return Ok(());
+        };
+        let block = sent.order.block;
+        let wrong_status = || GiveUp::lied(ReasonKind::WrongStatus, status_number(header.status));
+        match header.status {
+            Status::Success | Status::NotPresent if sent.extended => self.lacks_extension()?,
+            Status::BadRequest => return self.bad_request(sent),
+            _ => {}
+        }
+        let Some(connection) = self.connection.as_mut() else {
+            return Ok(());
+        };
+        match header.status {
+            Status::Success => {
+                let length = self.to.cascade.geometry().block_length(block);
+                if header.length != length {
+                    return Err(GiveUp::lied(ReasonKind::WrongLength, block));
+                }
+                connection.incoming.expect_block(block, length);
+            }
+            Status::NotPresent if header.length <= crate::wire::MAX_MESSAGE => {
+                connection.incoming.expect_message(header.length);
+            }
+            Status::NotPresent => {
+                return Err(GiveUp::lied(ReasonKind::WrongLength, block));
+            }
+            Status::Map if sent.extended => {
+                let map_length = self.to.map.map_length() as u64;
+                if header.length != 0 && header.length != map_length {
+                    return Err(GiveUp::lied(ReasonKind::WrongLength, block));
+                }
+                self.habits.set_extended(true);
+                connection.incoming.expect_map(header.length as usize);
+            }
+            Status::UnknownHash => {
+                return Err(GiveUp(
+                    Failure::UnknownHash,
+                    Reason::new(ReasonKind::UnknownHash, 0),
+                ));
+            }
+            _ => return Err(wrong_status()),
+        }
+        Ok(())
+    }
+
+    /// Status 4. After a request for the map it means that the peer does not know the extension; after requests that
+    /// were sent ahead, that it read them as one; on a connection that was used before, that it saw an end where
+    /// there was none. Only on a fresh connection and alone is it senseless.
+    fn bad_request(&mut self, sent: Sent) -> Result<(), GiveUp> {
+        if sent.extended {
+            self.lacks_extension()?;
+        } else {
+            let responses = self
+                .connection
+                .as_ref()
+                .map_or(0, |connection| connection.responses);
+            if self.sent.len() == 1 && responses == 0 {
+                return Err(GiveUp::lied(
+                    ReasonKind::WrongStatus,
+                    status_number(Status::BadRequest),
+                ));
+            }
+            self.habits.closed(responses, self.sent.len() as u32);
+            self.habits.one_at_a_time();
+        }
+        self.start_over();
+        Ok(())
+    }
+
+    fn lacks_extension(&mut self) -> Result<(), GiveUp> {
+        self.habits.set_extended(false);
+        if let Some(sent) = self.sent.front_mut() {
+            sent.extended = false;
+            sent.order.map = false;
+        }
+        self.report(WorkerReport::NoMap)
+    }
+
+    /// The peer closed the connection: by habit, for want of the extension, or because something is wrong with it.
+    fn connection_ended(&mut self, within_response: bool) -> Result<(), GiveUp> {
+        let responses = self
+            .connection
+            .as_ref()
+            .map_or(0, |connection| connection.responses);
+        let outstanding = self.sent.len() as u32;
+        let asked_for_map = self.sent.front().is_some_and(|sent| sent.extended);
+        if asked_for_map && responses == 0 && !within_response {
+            self.lacks_extension()?;
+            self.start_over();
+            return Ok(());
+        }
+        // A response that is cut off is the fault of requests sent ahead, or the peer's.
+        let counted = if within_response && outstanding <= 1 {
+            0
+        } else {
+            responses
+        };
+        if !self.habits.closed(counted, outstanding) {
+            return Err(GiveUp(Failure::Silent, Reason::new(ReasonKind::Closes, 0)));
+        }
+        self.start_over();
+        Ok(())
+    }
+
+    /// Forgets the connection; what was not answered will be sent again.
+    fn start_over(&mut self) {
+        self.connection = None;
+        for sent in self.sent.drain(..).rev() {
+            self.waiting.push_front(sent.order);
+        }
+    }
+}
+
+fn ours(error: io::Error) -> GiveUp {
+    GiveUp(Failure::Ours, Reason::errno(&error))
+}
+
+fn is_close(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}

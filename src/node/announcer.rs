@@ -1,0 +1,242 @@
+//! The announcer: a process that tells one tracker what this node serves, and hands on the peers that it names.
+//!
+//! It subscribes at once and every 10 minutes. While a file is incomplete it asks for the list in between: soon at
+//! first, for those who begin together find each other late, then less often. A tracker that does not answer is
+//! asked again, later each time.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use crate::download::report::PeerFound;
+use crate::hash::CascadeHash;
+use crate::net::listen;
+use crate::store::bitmap::Bitmap;
+use crate::sys::fork;
+use crate::sys::pipe::Sender;
+use crate::tracker::client::{AskError, Connection};
+use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
+
+use super::{Place, TrackerAddress};
+
+/// How often a peer subscribes again (PROTOCOL §2).
+const RENEW: Duration = Duration::from_secs(600);
+/// How long an exchange with a tracker may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The time between two requests for a list, at first and at most; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A file that is announced.
+#[derive(Debug)]
+pub struct Announced<'a> {
+    /// For messages.
+    pub name: &'a str,
+    /// Its name on the network.
+    pub hash: CascadeHash,
+    /// Whether it is complete shows here.
+    pub present: &'a Bitmap,
+    /// Where the peers go.
+    pub found: &'a Sender<PeerFound>,
+}
+
+/// What is known about one file and the tracker.
+struct Schedule<'a> {
+    file: Announced<'a>,
+    subscribe_at: Instant,
+    list_at: Instant,
+    pause: Duration,
+    /// What was last said about it, so that it is not said again and again.
+    said: String,
+}
+
+/// Announces until it is killed; answers the exit status.
+pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -> u8 {
+    fork::reseed();
+    let now = Instant::now();
+    let mut announcer = Announcer {
+        tracker,
+        place,
+        warned: false,
+    };
+    let mut schedules: Vec<Schedule<'_>> = files
+        .into_iter()
+        .map(|file| Schedule {
+            file,
+            subscribe_at: now,
+            list_at: now,
+            pause: FIRST_PAUSE,
+            said: String::new(),
+        })
+        .collect();
+    loop {
+        for schedule in &mut schedules {
+            announcer.attend_to(schedule);
+        }
+        let Some(next) = schedules
+            .iter()
+            .map(|schedule| announcer.due(schedule))
+            .min()
+        else {
+            return 0;
+        };
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+struct Announcer<'a> {
+    tracker: &'a TrackerAddress,
+    place: &'a Place,
+    warned: bool,
+}
+
+impl Announcer<'_> {
+    fn serves(&self) -> bool {
+        !self.place.listeners.is_empty()
+    }
+
+    /// When a file is due: incomplete, for a list; in any case, for the renewal.
+    fn due(&self, schedule: &Schedule<'_>) -> Instant {
+        let complete = schedule.file.present.is_full();
+        match (self.serves(), complete) {
+            (true, true) => schedule.subscribe_at,
+            (true, false) => schedule.subscribe_at.min(schedule.list_at),
+            (false, false) => schedule.list_at,
+            (false, true) => Instant::now() + RENEW,
+        }
+    }
+
+    fn attend_to(&mut self, schedule: &mut Schedule<'_>) {
+        let now = Instant::now();
+        if self.due(schedule) > now {
+            return;
+        }
+        let command = if self.serves() && schedule.subscribe_at <= now {
+            Command::Subscribe
+        } else {
+            Command::List
+        };
+        let answer = self.ask(command, schedule.file.hash);
+        let now = Instant::now();
+        match answer {
+            Ok(records) => {
+                if command == Command::Subscribe {
+                    schedule.subscribe_at = now + RENEW;
+                }
+                hand_on(&records, schedule, &self.tracker.name);
+            }
+            Err(error) => schedule.say(format!(
+                "cannot ask tracker {}: {}",
+                self.tracker.name,
+                lower(&error)
+            )),
+        }
+        let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+        schedule.list_at = retry;
+        schedule.subscribe_at = schedule.subscribe_at.max(retry);
+        schedule.pause = (schedule.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Asks the first of the tracker's addresses that answers.
+    fn ask(&mut self, command: Command, hash: CascadeHash) -> Result<Vec<PeerRecord>, AskError> {
+        let mut result = Err(AskError::Closed);
+        for address in &self.tracker.addresses {
+            result = self.ask_address(*address, command, hash);
+            if !matches!(result, Err(AskError::Io(_))) {
+                return result;
+            }
+        }
+        result
+    }
+
+    fn ask_address(
+        &mut self,
+        tracker: SocketAddr,
+        command: Command,
+        hash: CascadeHash,
+    ) -> Result<Vec<PeerRecord>, AskError> {
+        let connection = Connection::open(tracker, TIMEOUT)?;
+        let peer = self.own_address(connection.local_addr()?, tracker);
+        let command = if peer == NOBODY {
+            Command::List
+        } else {
+            command
+        };
+        connection.ask(&Request {
+            command,
+            hash,
+            peer,
+        })
+    }
+
+    /// Where others find this node: where the user says, or at the local address of the connection to the tracker.
+    fn own_address(&mut self, local: SocketAddr, tracker: SocketAddr) -> SocketAddrV4 {
+        if !self.serves() {
+            return NOBODY;
+        }
+        let listened = listen::port_of(&self.place.listeners).unwrap_or(0);
+        if let Some(advertised) = self.place.advertise {
+            let unreachable =
+                advertised.address.is_loopback() && !tracker.ip().to_canonical().is_loopback();
+            self.warn_if(
+                unreachable,
+                "a loopback address is advertised to it: nobody elsewhere can connect to that",
+            );
+            return SocketAddrV4::new(advertised.address, advertised.port.unwrap_or(listened));
+        }
+        let unreachable = listen::only_loopback(&self.place.listeners)
+            && !tracker.ip().to_canonical().is_loopback();
+        self.warn_if(
+            unreachable,
+            "this peer listens on a loopback address only: nobody elsewhere can connect to it",
+        );
+        match local.ip().to_canonical() {
+            IpAddr::V4(ip) => SocketAddrV4::new(ip, listened),
+            IpAddr::V6(_) => {
+                let why = "it is reached over IPv6, and its records are IPv4: without --advertise nobody learns of us";
+                self.warn_if(true, why);
+                NOBODY
+            }
+        }
+    }
+
+    /// Says once what keeps others from finding this node.
+    fn warn_if(&mut self, condition: bool, what: &str) {
+        if condition && !self.warned {
+            self.warned = true;
+            log::warn!("tracker {}: {what}", self.tracker.name);
+        }
+    }
+}
+
+impl Schedule<'_> {
+    /// Says something once, until something else is to be said.
+    fn say(&mut self, text: String) {
+        if self.said != text {
+            log::warn!("{text}; trying again");
+            self.said = text;
+        }
+    }
+}
+
+/// Hands the peers on to the file's downloader.
+fn hand_on(records: &[PeerRecord], schedule: &mut Schedule<'_>, tracker: &str) {
+    if schedule.file.present.is_full() {
+        return;
+    }
+    if records.is_empty() {
+        schedule.say(format!(
+            "tracker {tracker} knows no peer of {} yet",
+            schedule.file.name
+        ));
+        return;
+    }
+    schedule.said.clear();
+    for record in records.iter().filter(|record| record.address.port() != 0) {
+        // A full pipe means a downloader that has not looked for long: it will have the next list.
+        let _ = schedule.file.found.send(&PeerFound(record.address.into()));
+    }
+}
+
+fn lower(error: &AskError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,200 @@
+//! What a person sees of downloads: bars on a terminal, otherwise a line every few seconds; at the end a summary.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{
+    HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
+};
+
+use super::item::{Item, Stage};
+use crate::download::progress::Figure;
+use crate::logging;
+
+/// How often bars are drawn.
+pub const REDRAW: Duration = Duration::from_millis(200);
+/// How often a line is printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+const DOWNLOADING: &str = "{prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
+const VERIFYING: &str = "{prefix} [{bar:24}] {bytes}/{total_bytes} {msg}";
+
+/// The downloads of a node, as they are shown.
+#[derive(Debug)]
+pub enum Display {
+    /// A bar per file. It is never drawn by a thread of its own: this process forks.
+    Bars(MultiProgress, Vec<Option<ProgressBar>>),
+    /// A line every few seconds.
+    Lines(Vec<Line>),
+}
+
+/// What the last line about a file said.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    at: Instant,
+    bytes: u64,
+}
+
+impl Display {
+    /// Shows so many files in the way that fits standard error.
+    pub fn new(files: usize) -> Self {
+        if std::io::stderr().is_terminal() {
+            let target = ProgressDrawTarget::stderr_with_hz(10);
+            Self::Bars(MultiProgress::with_draw_target(target), vec![None; files])
+        } else {
+            Self::Lines(vec![
+                Line {
+                    at: Instant::now(),
+                    bytes: 0
+                };
+                files
+            ])
+        }
+    }
+
+    /// Shows how far the files are.
+    pub fn update(&mut self, items: &[Item]) {
+        match self {
+            Self::Bars(all, bars) => {
+                for (item, bar) in items.iter().zip(bars.iter_mut()) {
+                    update_bar(all, item, bar);
+                }
+                logging::set_bar(bars.iter().any(Option::is_some));
+            }
+            Self::Lines(lines) => {
+                for (item, line) in items.iter().zip(lines.iter_mut()) {
+                    print_line(item, line);
+                }
+            }
+        }
+    }
+
+    /// Takes the bars off the terminal.
+    pub fn clear(&mut self) {
+        if let Self::Bars(all, bars) = self {
+            bars.iter_mut()
+                .filter_map(Option::take)
+                .for_each(|bar| bar.finish_and_clear());
+            // A terminal that cannot be drawn to any more needs no clearing.
+            let _ = all.clear();
+        }
+        logging::set_bar(false);
+    }
+}
+
+fn update_bar(all: &MultiProgress, item: &Item, bar: &mut Option<ProgressBar>) {
+    let verifying = matches!(item.stage, Stage::Verifying(_));
+    let downloading = matches!(item.stage, Stage::Downloading(_));
+    if !verifying && !downloading {
+        if let Some(bar) = bar.take() {
+            bar.finish_and_clear();
+        }
+        return;
+    }
+    let bar = bar.get_or_insert_with(|| {
+        let bar = all.add(ProgressBar::new(item.geometry.length()));
+        bar.set_prefix(short(&item.name));
+        bar
+    });
+    let template = if verifying { VERIFYING } else { DOWNLOADING };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    if verifying {
+        bar.set_position(
+            item.progress
+                .get(Figure::Checked)
+                .min(item.geometry.length()),
+        );
+        bar.set_message("verifying");
+    } else {
+        if bar.message() == "verifying" {
+            // What was there already does not count towards the rate.
+            bar.set_position(item.verified_bytes());
+            bar.reset_eta();
+            bar.reset_elapsed();
+        }
+        bar.set_position(item.verified_bytes());
+        bar.set_message(peers(item.progress.get(Figure::Peers)));
+    }
+    bar.tick();
+}
+
+fn print_line(item: &Item, line: &mut Line) {
+    let elapsed = line.at.elapsed();
+    if elapsed < LINE_EVERY {
+        return;
+    }
+    let length = item.geometry.length();
+    let text = match item.stage {
+        Stage::Verifying(_) => {
+            let checked = item.progress.get(Figure::Checked).min(length);
+            format!(
+                "verifying, {} of {}",
+                HumanBytes(checked),
+                HumanBytes(length)
+            )
+        }
+        Stage::Downloading(_) => {
+            let bytes = item.verified_bytes();
+            let rate = (bytes.saturating_sub(line.bytes) as f64 / elapsed.as_secs_f64()) as u64;
+            let percent = bytes * 100 / length.max(1);
+            let left = (length - bytes).checked_div(rate).map(Duration::from_secs);
+            let left = left.map_or(String::new(), |left| {
+                format!(", {} left", HumanDuration(left))
+            });
+            *line = Line {
+                at: Instant::now(),
+                bytes,
+            };
+            let (done, peers) = (HumanBytes(bytes), peers(item.progress.get(Figure::Peers)));
+            format!(
+                "{percent} %, {done} of {}, {}/s{left}, {peers}",
+                HumanBytes(length),
+                HumanBytes(rate)
+            )
+        }
+        _ => return,
+    };
+    line.at = Instant::now();
+    logging::say(&format!("cascade: {}: {text}", item.name));
+}
+
+/// The summary of a download that is complete.
+pub fn summary(item: &Item) -> String {
+    let received = item.progress.get(Figure::Received);
+    if received == 0 {
+        return format!("{}: complete, nothing had to be downloaded", item.name);
+    }
+    let seconds = item.progress.get(Figure::Milliseconds).max(1) as f64 / 1000.0;
+    let rate = HumanBytes((received as f64 / seconds) as u64);
+    let from = peers(item.progress.get(Figure::Contributors));
+    format!(
+        "{}: {} in {seconds:.2} s ({rate}/s) from {from}",
+        item.name,
+        HumanBytes(received)
+    )
+}
+
+fn peers(count: u64) -> String {
+    if count == 1 {
+        "1 peer".into()
+    } else {
+        format!("{count} peers")
+    }
+}
+
+/// The end of a path that is too long for a line with a bar.
+fn short(name: &str) -> String {
+    const MOST: usize = 24;
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let count = file.chars().count();
+    if count <= MOST {
+        file.into()
+    } else {
+        format!(
+            "…{}",
+            file.chars().skip(count - MOST + 1).collect::<String>()
+        )
+    }
+}

@@ -1,0 +1,156 @@
+//! One file of a node: its cascade file, its data, and how far it is.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use nix::unistd::Pid;
+
+use crate::cascade_file::{CascadeFile, Geometry};
+use crate::commands::Status;
+use crate::download::progress::Progress;
+use crate::download::report::PeerFound;
+use crate::hash::CascadeHash;
+use crate::service::blocks::ServedFile;
+use crate::store::bitmap::Bitmap;
+use crate::store::data_file::DataFile;
+use crate::sys::pipe::{Receiver, Sender, packet_pipe};
+use crate::text::escape_path;
+
+/// How far a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// What is there was not verified yet.
+    Unverified,
+    /// A process verifies it.
+    Verifying(Pid),
+    /// It is verified; blocks are missing, or the whole file was not compared yet.
+    Unfinished,
+    /// A process downloads it.
+    Downloading(Pid),
+    /// Its downloader died; it will be started again.
+    Resting(Instant),
+    /// Everything is there.
+    Complete,
+    /// Nothing more is done about it.
+    Given(Status),
+}
+
+/// A file.
+///
+/// The block hashes are not kept: the processes that verify and download read them again, so that the supervisor
+/// stays small, and with it every fork.
+#[derive(Debug)]
+pub struct Item {
+    /// The data file's name as the user knows it, fit to be shown.
+    pub name: String,
+    /// Its name on the network.
+    pub hash: CascadeHash,
+    /// Where the blocks lie.
+    pub geometry: Geometry,
+    /// The cascade file.
+    pub meta: Arc<File>,
+    /// The data file.
+    pub data: DataFile,
+    /// Which blocks are verified.
+    pub present: Arc<Bitmap>,
+    /// Figures of the download.
+    pub progress: Arc<Progress>,
+    /// Where announcers put the peers that they find, and where the downloader takes them; nothing without trackers.
+    pub found: Option<(Sender<PeerFound>, Receiver<PeerFound>)>,
+    /// How far it is.
+    pub stage: Stage,
+    /// How often its downloader died.
+    pub deaths: u32,
+}
+
+impl Item {
+    /// Reads the cascade file and opens the data file.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read or used; the message says which and why.
+    pub fn open(cascade: &Path, data: &Path, tracked: bool) -> anyhow::Result<Self> {
+        let reading = || format!("cannot read {}", escape_path(cascade));
+        let meta = File::open(cascade).with_context(reading)?;
+        let parsed = CascadeFile::read_open(&meta).with_context(reading)?;
+        let geometry = parsed.geometry();
+        Ok(Self {
+            name: escape_path(data),
+            hash: parsed.hash(),
+            geometry,
+            meta: Arc::new(meta),
+            data: DataFile::open(data)?,
+            present: Arc::new(Bitmap::new(geometry.blocks())?),
+            progress: Arc::new(Progress::new()?),
+            found: tracked.then(packet_pipe).transpose()?,
+            stage: Stage::Unverified,
+            deaths: 0,
+        })
+    }
+
+    /// Reads the block hashes again.
+    ///
+    /// # Errors
+    /// Where the cascade file is not what it was.
+    pub fn load(&self) -> anyhow::Result<CascadeFile> {
+        let reading = || format!("cannot read the cascade file of {}", self.name);
+        let cascade = CascadeFile::read_open(&self.meta).with_context(reading)?;
+        anyhow::ensure!(
+            cascade.hash() == self.hash,
+            "cannot use the cascade file of {}: it was changed",
+            self.name
+        );
+        Ok(cascade)
+    }
+
+    /// Whether nothing has to be done: the file has its name, all blocks, and the right length.
+    pub fn needs_nothing(&self) -> bool {
+        let length = self
+            .data
+            .reading()
+            .metadata()
+            .map(|metadata| metadata.len());
+        self.data.is_named()
+            && self.present.is_full()
+            && length.is_ok_and(|length| length == self.geometry.length())
+    }
+
+    /// Bytes of verified blocks, at most the length of the file.
+    pub fn verified_bytes(&self) -> u64 {
+        let bytes = u64::from(self.present.count()).saturating_mul(self.geometry.block_size());
+        bytes.min(self.geometry.length())
+    }
+
+    /// The file as the block service sees it.
+    pub fn served(&self) -> ServedFile {
+        let meta_length = 64 + 32 * u64::from(self.geometry.blocks());
+        ServedFile {
+            hash: self.hash,
+            geometry: self.geometry,
+            data: Arc::clone(self.data.reading()),
+            meta: (Arc::clone(&self.meta), meta_length),
+            present: Arc::clone(&self.present),
+        }
+    }
+
+    /// The descriptors that the processes need which verify and download it.
+    pub fn descriptors(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        let mut descriptors = vec![self.meta.as_fd(), self.data.reading().as_fd()];
+        descriptors.extend(self.data.writing().map(AsFd::as_fd));
+        if let Some((sender, receiver)) = &self.found {
+            // With its own copy of the write end the downloader's poll does not see a hang-up without announcers.
+            descriptors.extend([sender.as_fd(), receiver.as_fd()]);
+        }
+        descriptors
+    }
+
+    /// Removes a download of which nothing was verified.
+    pub fn discard_if_nothing(&self) {
+        if self.present.count() == 0 && self.stage != Stage::Complete {
+            self.data.discard();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A node of the network: what `get` and `peer` have in common.
+//!
+//! The supervisor opens files and sockets, starts the roles as processes of their own, and watches them:
+//!
+//! ```text
+//! supervisor
+//! ├─ listener        accept → one child per connection      crate::server
+//! ├─ announcer       one per tracker; peers found → pipe    announcer
+//! ├─ verifier        what is there of a file, on all cores  crate::store::verify
+//! └─ downloader      one per unfinished file                crate::download
+//!    ├─ worker       one remote peer; reports → pipe
+//!    └─ whole-file hash
+//! ```
+//!
+//! It never reads a byte that a stranger sent. Which blocks are present, and how far a download is, it sees in shared
+//! memory.
+
+pub mod announcer;
+pub mod display;
+pub mod item;
+mod roles;
+mod supervisor;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+
+use crate::cli::Sources;
+use crate::commands::Status;
+use crate::net::address::{Advertised, HostPort, ListenAddress};
+use crate::net::{listen, resolve};
+use crate::sys::signals::Signals;
+use item::Item;
+use supervisor::Supervisor;
+
+/// What a node is to do.
+#[derive(Debug)]
+pub struct Settings {
+    /// Cascade files, and where their data lie.
+    pub files: Vec<(PathBuf, PathBuf)>,
+    /// Where blocks come from.
+    pub sources: Sources,
+    /// Where to serve; nothing where it does not serve.
+    pub listen: Option<Vec<ListenAddress>>,
+    /// A daemon serves until a signal, and never gives up; otherwise the node ends when it has everything.
+    pub daemon: bool,
+    /// How long to serve after that.
+    pub seed_for: Duration,
+    /// Give up when nothing arrived for this long.
+    pub timeout: Option<Duration>,
+}
+
+/// A tracker by its name, and its addresses.
+#[derive(Debug, Clone)]
+pub struct TrackerAddress {
+    /// As the user named it.
+    pub name: String,
+    /// To be tried in this order.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// How a node ended.
+#[derive(Debug)]
+pub enum End {
+    /// By itself.
+    Status(Status),
+    /// Because it was asked to, by this signal.
+    Signal(Signal),
+}
+
+/// Runs a node to its end: resolve names, open sockets and files, start the roles, watch them, stop them.
+///
+/// # Errors
+/// Where it cannot begin.
+pub fn run(settings: &Settings) -> anyhow::Result<End> {
+    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
+    let trackers = resolve_trackers(&settings.sources.tracker)?;
+    let peers = resolve_peers(&settings.sources.peer)?;
+    let listeners = settings
+        .listen
+        .as_deref()
+        .map(listen::open)
+        .transpose()?
+        .unwrap_or_default();
+    let (items, refused) = open_files(settings, !trackers.is_empty());
+    if items.is_empty() {
+        return Ok(End::Status(Status::Failed));
+    }
+    announce_listeners(&listeners, settings.daemon)?;
+    let place = Place {
+        listeners,
+        advertise: settings.sources.advertise,
+    };
+    let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, refused);
+    let end = supervisor.run(&signals)?;
+    supervisor.stop(&signals)?;
+    Ok(end)
+}
+
+/// Where this node can be found.
+#[derive(Debug)]
+pub struct Place {
+    /// Its listening sockets; none where it does not serve.
+    pub listeners: Vec<TcpListener>,
+    /// What the user says its address is.
+    pub advertise: Option<Advertised>,
+}
+
+fn resolve_trackers(names: &[HostPort]) -> anyhow::Result<Vec<TrackerAddress>> {
+    names
+        .iter()
+        .map(|name| {
+            Ok(TrackerAddress {
+                name: name.to_string(),
+                addresses: resolve::apart(name)?,
+            })
+        })
+        .collect()
+}
+
+/// One address per peer: its first, for a peer with two addresses must not count as two peers.
+fn resolve_peers(names: &[HostPort]) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut peers = Vec::new();
+    for name in names {
+        let address = resolve::apart(name)?
+            .into_iter()
+            .next()
+            .with_context(|| format!("cannot resolve {name}"))?;
+        if !peers.contains(&address) {
+            peers.push(address);
+        }
+    }
+    Ok(peers)
+}
+
+/// Opens every file; says which cannot be opened, and goes on with the others. Answers whether any could not.
+fn open_files(settings: &Settings, tracked: bool) -> (Vec<Item>, bool) {
+    let mut items: Vec<Item> = Vec::new();
+    let mut refused = false;
+    for (cascade, data) in &settings.files {
+        if items.iter().any(|item| item.data.path() == data) {
+            continue;
+        }
+        match Item::open(cascade, data, tracked) {
+            Ok(item) => items.push(item),
+            Err(error) => {
+                crate::commands::complain(&error);
+                refused = true;
+            }
+        }
+    }
+    (items, refused)
+}
+
+/// A daemon prints where it listens, for scripts, before its first accept.
+fn announce_listeners(listeners: &[TcpListener], daemon: bool) -> anyhow::Result<()> {
+    for listener in listeners {
+        let address = listener.local_addr()?;
+        if daemon {
+            crate::commands::print(format_args!("listening on {address}\n"))?;
+        } else {
+            log::debug!("listening on {address}");
+        }
+    }
+    Ok(())
+}

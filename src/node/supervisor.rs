@@ -1,0 +1,434 @@
+//! The supervisor's loop: starts what is due, reaps what ended, shows how far it is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::display::{Display, REDRAW, summary};
+use super::item::{Item, Stage};
+use super::{End, Place, Settings, TrackerAddress, roles};
+use crate::commands::Status;
+use crate::download::downloader::Ending;
+use crate::download::progress::Figure;
+use crate::server::Limits;
+use crate::sys::fork;
+use crate::sys::poll::wait_readable;
+use crate::sys::signals::Signals;
+
+/// Files that are downloaded at the same time.
+const AT_ONCE: usize = 4;
+/// How long a role that died rests before it is started again.
+const REST: Duration = Duration::from_secs(1);
+/// How often the downloader of a file may die before the file is given up; a daemon never gives up.
+const DEATHS: u32 = 5;
+
+/// The state of a node.
+#[derive(Debug)]
+pub struct Supervisor<'a> {
+    settings: &'a Settings,
+    place: Place,
+    peers: Vec<SocketAddr>,
+    items: Vec<Item>,
+    limits: Limits,
+    listener: Role,
+    announcers: Vec<(TrackerAddress, Role)>,
+    display: Display,
+    /// The worst that happened so far.
+    status: Status,
+    /// When everything was there.
+    finished: Option<Instant>,
+}
+
+/// A process that is started again when it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Not needed.
+    None,
+    /// To be started at this time.
+    Due(Instant),
+    Running(Pid),
+}
+
+impl<'a> Supervisor<'a> {
+    /// Nothing is started yet.
+    pub fn new(
+        settings: &'a Settings,
+        trackers: Vec<TrackerAddress>,
+        peers: Vec<SocketAddr>,
+        place: Place,
+        items: Vec<Item>,
+        refused: bool,
+    ) -> Self {
+        let now = Instant::now();
+        let serves = !place.listeners.is_empty();
+        Self {
+            settings,
+            peers,
+            display: Display::new(items.len()),
+            items,
+            limits: Limits::default(),
+            listener: if serves { Role::Due(now) } else { Role::None },
+            place,
+            announcers: trackers
+                .into_iter()
+                .map(|tracker| (tracker, Role::Due(now)))
+                .collect(),
+            status: if refused {
+                Status::Failed
+            } else {
+                Status::Done
+            },
+            finished: None,
+        }
+    }
+
+    /// Runs until everything is done, or a signal.
+    ///
+    /// # Errors
+    /// Where the loop itself cannot go on.
+    pub fn run(&mut self, signals: &Signals) -> anyhow::Result<End> {
+        fork::assert_single_threaded()?;
+        loop {
+            self.start_verifiers()?;
+            self.start_roles();
+            self.start_downloaders();
+            self.share_out_workers();
+            self.display.update(&self.items);
+            if let Some(end) = self.end() {
+                return Ok(end);
+            }
+            if wait_readable(&[Some(signals.as_fd())], Some(REDRAW))?[0] {
+                signals.clear();
+            }
+            if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
+                return Ok(End::Signal(signal));
+            }
+            self.reap()?;
+        }
+    }
+
+    /// Whether this is the end.
+    fn end(&mut self) -> Option<End> {
+        let over = self
+            .items
+            .iter()
+            .all(|item| matches!(item.stage, Stage::Complete | Stage::Given(_)));
+        let serves = self.items.iter().any(|item| item.stage == Stage::Complete);
+        if !over || (self.settings.daemon && serves) {
+            return None;
+        }
+        let finished = *self.finished.get_or_insert_with(Instant::now);
+        let seeds = serves && self.listener != Role::None;
+        (!seeds || finished.elapsed() >= self.settings.seed_for).then_some(End::Status(self.status))
+    }
+
+    /// One file is verified at a time: that takes all cores.
+    fn start_verifiers(&mut self) -> anyhow::Result<()> {
+        while !self
+            .items
+            .iter()
+            .any(|item| matches!(item.stage, Stage::Verifying(_)))
+        {
+            let Some(index) = self
+                .items
+                .iter()
+                .position(|item| item.stage == Stage::Unverified)
+            else {
+                return Ok(());
+            };
+            let item = &mut self.items[index];
+            if item.data.reading().metadata()?.len() == 0 {
+                self.verified(index);
+            } else {
+                item.stage = Stage::Verifying(roles::start_verifier(item)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the listener and the announcers that are due. Where files may be replaced by force, what will be
+    /// served is known only when all are verified.
+    fn start_roles(&mut self) {
+        let unverified =
+            |item: &Item| matches!(item.stage, Stage::Unverified | Stage::Verifying(_));
+        if self.settings.sources.force && self.items.iter().any(unverified) {
+            return;
+        }
+        if self.listener.is_due() {
+            self.listener = Role::started(roles::start_listener(
+                &self.place,
+                &self.items,
+                &self.limits,
+            ));
+        }
+        for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
+            *role = Role::started(roles::start_announcer(tracker, &self.place, &self.items));
+        }
+    }
+
+    fn start_downloaders(&mut self) {
+        let mut running = self
+            .items
+            .iter()
+            .filter(|item| matches!(item.stage, Stage::Downloading(_)))
+            .count();
+        for item in &mut self.items {
+            let due = match item.stage {
+                Stage::Unfinished => true,
+                Stage::Resting(until) => until <= Instant::now(),
+                _ => false,
+            };
+            if !due || running >= AT_ONCE {
+                continue;
+            }
+            running += 1;
+            let started = roles::start_downloader(
+                item,
+                &self.peers,
+                self.settings.timeout,
+                self.settings.daemon,
+            );
+            item.stage = match started {
+                Ok(pid) => Stage::Downloading(pid),
+                Err(error) => {
+                    log::warn!("cannot start the download of {}: {error}", item.name);
+                    Stage::Resting(Instant::now() + REST)
+                }
+            };
+        }
+    }
+
+    /// Divides the workers among the files that are being downloaded.
+    fn share_out_workers(&self) {
+        let workers = self
+            .settings
+            .sources
+            .workers
+            .map_or_else(default_workers, u64::from);
+        let downloading: Vec<&Item> = self
+            .items
+            .iter()
+            .filter(|item| matches!(item.stage, Stage::Downloading(_) | Stage::Unfinished))
+            .collect();
+        let running = downloading.len().clamp(1, AT_ONCE) as u64;
+        for (index, item) in downloading.into_iter().enumerate() {
+            let extra = u64::from((index as u64) < workers % running);
+            item.progress
+                .set(Figure::Workers, (workers / running + extra).max(1));
+        }
+    }
+
+    /// What was there of a file is known now.
+    fn verified(&mut self, index: usize) {
+        let item = &mut self.items[index];
+        if item.needs_nothing() {
+            self.completed(index);
+            return;
+        }
+        match item
+            .data
+            .prepare_writing(item.present.count(), self.settings.sources.force)
+        {
+            Ok(true) => item.stage = Stage::Unverified,
+            Ok(false) => {
+                item.stage = Stage::Unfinished;
+                self.share_out_workers();
+            }
+            Err(error) => {
+                crate::commands::complain(&error.into());
+                self.give_up(index, Status::Failed);
+            }
+        }
+    }
+
+    fn completed(&mut self, index: usize) {
+        self.items[index].stage = Stage::Complete;
+        self.display.update(&self.items);
+        let item = &self.items[index];
+        log_line(&summary(item));
+        if !self.settings.daemon {
+            let path = item.data.path().display();
+            // A reader that has seen enough is no error; the file is there.
+            let _ = crate::commands::print(format_args!("{}  {path}\n", item.hash));
+        }
+    }
+
+    fn give_up(&mut self, index: usize, status: Status) {
+        self.items[index].stage = Stage::Given(status);
+        self.items[index].discard_if_nothing();
+        self.status = self.status.max(status);
+    }
+
+    fn reap(&mut self) -> anyhow::Result<()> {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => self.ended(pid, Some(status), None),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => self.ended(pid, None, Some(signal)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A child ended: what that means depends on what it was.
+    fn ended(&mut self, pid: Pid, status: Option<i32>, signal: Option<Signal>) {
+        let how = match signal {
+            Some(signal) => format!("signal {} ({signal})", signal as i32),
+            None => format!("exit status {}", status.unwrap_or_default()),
+        };
+        if self.listener == Role::Running(pid) {
+            log::warn!("the listener ended: {how}; it is started again");
+            self.listener = Role::Due(Instant::now() + REST);
+        } else if let Some((tracker, role)) = self
+            .announcers
+            .iter_mut()
+            .find(|(_, role)| *role == Role::Running(pid))
+        {
+            log::warn!(
+                "the announcer for {} ended: {how}; it is started again",
+                tracker.name
+            );
+            *role = Role::Due(Instant::now() + REST);
+        } else if let Some(index) = self
+            .items
+            .iter()
+            .position(|item| item.stage == Stage::Verifying(pid))
+        {
+            self.verifier_ended(index, status, &how);
+        } else if let Some(index) = self
+            .items
+            .iter()
+            .position(|item| item.stage == Stage::Downloading(pid))
+        {
+            self.downloader_ended(index, status, &how);
+        }
+    }
+
+    fn verifier_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
+        match status {
+            Some(0) => self.verified(index),
+            Some(1) => self.give_up(index, Status::Failed),
+            _ => {
+                log::warn!(
+                    "the verification of {} ended: {how}",
+                    self.items[index].name
+                );
+                self.rest_or_give_up(index, Stage::Unverified);
+            }
+        }
+    }
+
+    fn downloader_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
+        match status.and_then(Ending::from_exit_status) {
+            Some(Ending::Complete) => self.completed(index),
+            Some(Ending::Failed) => self.give_up(index, Status::Failed),
+            Some(Ending::Missing) => self.give_up(index, Status::DataMissing),
+            Some(Ending::Stopped) | None => {
+                log::warn!(
+                    "the download of {} ended: {how}; it is started again",
+                    self.items[index].name
+                );
+                self.rest_or_give_up(index, Stage::Resting(Instant::now() + REST));
+            }
+        }
+    }
+
+    fn rest_or_give_up(&mut self, index: usize, next: Stage) {
+        let item = &mut self.items[index];
+        item.deaths += 1;
+        if item.deaths < DEATHS || self.settings.daemon {
+            item.stage = next;
+        } else {
+            self.give_up(index, Status::Failed);
+        }
+    }
+
+    /// Ends every role: the downloaders at once, the listener when its transfers are done or its grace is over.
+    ///
+    /// # Errors
+    /// Where the children cannot be waited for.
+    pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
+        self.display.clear();
+        let mut children = self.children();
+        signal_all(&children, Signal::SIGTERM);
+        let deadline = Instant::now() + self.limits.grace + REST;
+        while !children.is_empty() {
+            let again = signals
+                .take_any(&[Signal::SIGTERM, Signal::SIGINT])
+                .is_some();
+            if again || Instant::now() >= deadline {
+                signal_all(&children, Signal::SIGKILL);
+            }
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
+                    children.retain(|child| *child != pid)
+                }
+                Ok(WaitStatus::StillAlive) => {
+                    if wait_readable(&[Some(signals.as_fd())], Some(REDRAW))?[0] {
+                        signals.clear();
+                    }
+                }
+                Err(Errno::ECHILD) => children.clear(),
+                _ => {}
+            }
+        }
+        self.items.iter().for_each(Item::discard_if_nothing);
+        Ok(())
+    }
+
+    fn children(&self) -> Vec<Pid> {
+        let roles = self
+            .announcers
+            .iter()
+            .map(|(_, role)| *role)
+            .chain([self.listener]);
+        let of_roles = roles.filter_map(|role| match role {
+            Role::Running(pid) => Some(pid),
+            Role::None | Role::Due(_) => None,
+        });
+        let of_items = self.items.iter().filter_map(|item| match item.stage {
+            Stage::Verifying(pid) | Stage::Downloading(pid) => Some(pid),
+            _ => None,
+        });
+        of_roles.chain(of_items).collect()
+    }
+}
+
+impl Role {
+    fn is_due(self) -> bool {
+        matches!(self, Self::Due(at) if at <= Instant::now())
+    }
+
+    fn started(pid: io::Result<Pid>) -> Self {
+        match pid {
+            Ok(pid) => Self::Running(pid),
+            Err(error) => {
+                log::warn!("cannot start a process: {error}");
+                Self::Due(Instant::now() + REST)
+            }
+        }
+    }
+}
+
+/// The number of cores, at least 4: a worker waits for its peer more than it computes.
+fn default_workers() -> u64 {
+    std::thread::available_parallelism().map_or(4, |cores| cores.get().max(4) as u64)
+}
+
+fn signal_all(children: &[Pid], signal: Signal) {
+    for pid in children {
+        // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
+        let _ = kill(*pid, signal);
+    }
+}
+
+fn log_line(text: &str) {
+    crate::logging::say(&format!("cascade: {text}"));
+}
