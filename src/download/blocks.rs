@@ -51,9 +51,9 @@ impl Blocks {
         self.missing
     }
 
-    /// How many requests are under way for a block.
-    pub fn requests(&self, block: u32) -> u8 {
-        self.requests[block as usize]
+    /// Whether a block is missing, and one request for it is under way.
+    pub fn is_asked_for_once(&self, block: u32) -> bool {
+        !self.present[block as usize] && self.requests[block as usize] == 1
     }
 
     /// A peer is asked for the block.

@@ -37,8 +37,8 @@ impl GiveUp {
 pub enum Step {
     /// Nothing has arrived.
     Wait,
-    /// Something, but no whole response yet; so many bytes of a block.
-    More(usize),
+    /// Something, but no whole response yet.
+    More,
     /// The connection ended; `true` within a response.
     Closed(bool),
     /// The header is there: what follows has to be decided.
@@ -57,6 +57,8 @@ pub struct Incoming {
     state: State,
     /// The header, and pieces of blocks.
     buffer: Vec<u8>,
+    /// Bytes of blocks that were received and not counted yet.
+    of_blocks: u64,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Default for Incoming {
         Self {
             state: State::Header { filled: 0 },
             buffer: vec![0; RESPONSE_HEADER_LEN],
+            of_blocks: 0,
         }
     }
 }
@@ -91,6 +94,11 @@ impl Incoming {
     /// Whether no byte of a response has arrived.
     pub fn is_between_responses(&self) -> bool {
         matches!(self.state, State::Header { filled: 0 })
+    }
+
+    /// How many bytes of blocks were received since this was asked last.
+    pub fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.of_blocks)
     }
 
     /// The body that follows is the block `number`.
@@ -155,13 +163,12 @@ impl Incoming {
             Ok(0) => Ok(Step::Closed(!self.is_between_responses())),
             Ok(n) => self.received(n, cascade, data),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Wait),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::More(0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::More),
             Err(_) => Ok(Step::Closed(!self.is_between_responses())),
         }
     }
 
     fn received(&mut self, n: usize, cascade: &CascadeFile, data: &File) -> Result<Step, GiveUp> {
-        let mut of_block = 0;
         match &mut self.state {
             State::Header { filled } => *filled += n,
             State::Block(block) => {
@@ -170,7 +177,7 @@ impl Incoming {
                     .update(&self.buffer[block.buffered..block.buffered + n]);
                 block.buffered += n;
                 block.received += n as u64;
-                of_block = n;
+                self.of_blocks += n as u64;
                 if block.buffered == PIECE && block.length > PIECE as u64 {
                     block.write(&self.buffer, cascade, data)?;
                 }
@@ -178,9 +185,7 @@ impl Incoming {
             State::Map { filled, .. } => *filled += n,
             State::Message { left } => *left -= n as u64,
         }
-        Ok(self
-            .finished(cascade, data)?
-            .unwrap_or(Step::More(of_block)))
+        Ok(self.finished(cascade, data)?.unwrap_or(Step::More))
     }
 
     /// What is complete, if anything; afterwards the next header is expected.

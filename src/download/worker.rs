@@ -262,13 +262,13 @@ impl Worker<'_> {
             .read(&connection.stream, self.to.cascade, self.to.data)?;
         if !matches!(step, Step::Wait | Step::Closed(_)) {
             connection.last_heard = Instant::now();
+            self.to
+                .progress
+                .add(Figure::Received, connection.incoming.take_count());
         }
         match step {
             Step::Wait => self.wait_for_bytes(),
-            Step::More(bytes) => {
-                self.to.progress.add(Figure::Received, bytes as u64);
-                Ok(())
-            }
+            Step::More => Ok(()),
             Step::Closed(within_response) => self.connection_ended(within_response),
             Step::Header(header) => self.header(header),
             Step::Block => self.answered(WorkerReport::Fetched),

@@ -1,0 +1,46 @@
+# cascade: build, try, check, install. `make` builds the binary that is shipped.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+
+# The build has an explicit target (see .cargo/config.toml), which is the machine's own.
+TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
+HOST       := $(shell rustc --print host-tuple 2>/dev/null)
+BINARY     := $(TARGET_DIR)/$(HOST)/release/cascade
+
+BINDIR := $(DESTDIR)$(PREFIX)/bin
+MANDIR := $(DESTDIR)$(PREFIX)/share/man
+PAGES  := $(wildcard man/*.[1-8])
+
+.PHONY: build demo check lint install uninstall clean
+
+build:
+	$(CARGO) build --release
+
+demo: build
+	@CASCADE=$(BINARY) tests/demo.sh
+
+check:
+	$(CARGO) test
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	mandoc -T lint -W warning $(PAGES)
+
+install:
+	@test -x $(BINARY) || { echo "cannot install $(BINARY): it is not built; run make first" >&2; exit 1; }
+	install -d $(BINDIR)
+	install -m 755 $(BINARY) $(BINDIR)/cascade
+	for page in $(PAGES); do \
+		section=$${page##*.}; \
+		install -d $(MANDIR)/man$$section && install -m 644 $$page $(MANDIR)/man$$section/ || exit 1; \
+	done
+
+uninstall:
+	rm -f $(BINDIR)/cascade
+	for page in $(PAGES); do rm -f $(MANDIR)/man$${page##*.}/$${page#man/}; done
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,334 @@
+//! The scheduler of a download: which block is asked of which peer, and when. Pure: it knows no socket, process or
+//! clock; time is an argument, counted from the start of the download.
+//!
+//! The rules, in the order in which they matter:
+//!
+//! 1. A peer that lied is not asked again. One that cannot be reached is tried again after a while, longer each time.
+//! 2. Workers are spread over the peers: the peer with the fewest gets the next. A further worker for a peer waits
+//!    until the first has had a block from it.
+//! 3. A worker is given one block until it has proved itself, then as many ahead as keep the connection busy.
+//! 4. Where every peer is known to have everything, blocks are asked for in order, so that the hash of the whole file
+//!    can follow the growing prefix. Otherwise the rarest known block comes first, and among equals a random one.
+//! 5. A block that a peer does not have yet is asked of others, and of that peer again later.
+//! 6. At the end, when every missing block is under way, blocks that a slower worker holds are asked of a faster one
+//!    too: at most two requests for a block.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+mod seats;
+#[cfg(test)]
+mod tests;
+mod types;
+mod work;
+
+use super::blocks::Blocks;
+use super::knowledge::Knowledge;
+use crate::cascade_file::Geometry;
+pub use types::{Event, Failure, Order, Rules, WorkerId};
+
+/// Consecutive failures after which a peer counts as given up, though it is still tried now and then.
+const GIVEN_UP: u32 = 6;
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// After so many misses in a row a worker without a map pauses before it probes again.
+const MISSES: u32 = 8;
+
+/// The state of a download.
+#[derive(Debug)]
+pub struct Plan {
+    rules: Rules,
+    geometry: Geometry,
+    blocks: Blocks,
+    peers: BTreeMap<SocketAddr, Peer>,
+    workers: BTreeMap<WorkerId, Worker>,
+    next_worker: WorkerId,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug)]
+struct Peer {
+    dropped: bool,
+    lacks_file: bool,
+    failures: u32,
+    not_before: Duration,
+    fetched: u64,
+    /// How many connections it was found to serve at once.
+    seats: usize,
+    knowledge: Knowledge,
+}
+
+#[derive(Debug)]
+struct Worker {
+    peer: SocketAddr,
+    hired: Duration,
+    /// Blocks it was given, in order, and when.
+    queue: Vec<(u32, Duration)>,
+    fetched: u64,
+    /// When it last had an answer.
+    last_answer: Duration,
+    /// Bytes a second; 0 while unknown.
+    rate: f64,
+    misses: u32,
+    paused_until: Duration,
+    asking_map: bool,
+    retired: bool,
+}
+
+impl Plan {
+    /// Plans the download of the blocks for which `present` says no.
+    pub fn new(
+        geometry: Geometry,
+        present: impl Fn(u32) -> bool,
+        rules: Rules,
+        mut random: fastrand::Rng,
+    ) -> Self {
+        let blocks = Blocks::new(geometry.blocks(), present, &mut random);
+        Self {
+            rules,
+            geometry,
+            blocks,
+            peers: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            next_worker: 0,
+            random,
+        }
+    }
+
+    /// Takes note of what happened at `now`.
+    pub fn handle(&mut self, now: Duration, event: Event<'_>) {
+        match event {
+            Event::Peer(address) => self.meet(address),
+            Event::Fetched(worker, block) => self.fetched(now, worker, block),
+            Event::Absent(worker, block) => self.absent(now, worker, block),
+            Event::Skipped(worker, block) => {
+                self.take_from_queue(worker, block);
+            }
+            Event::Map(worker, block, map) => self.map(now, worker, block, map),
+            Event::NoMap(worker) => {
+                if let Some((worker, peer)) = self.worker_and_peer(worker) {
+                    worker.asking_map = false;
+                    peer.knowledge.no_map();
+                }
+            }
+            Event::Failed(worker, failure) => self.failed(now, worker, failure),
+            Event::Died(worker) => {
+                if self
+                    .workers
+                    .get(&worker)
+                    .is_some_and(|worker| !worker.retired)
+                {
+                    self.failed(now, worker, Failure::Ours);
+                }
+                self.workers.remove(&worker);
+            }
+        }
+    }
+
+    /// The next thing to be done at `now`, if any.
+    pub fn poll(&mut self, now: Duration) -> Option<Order> {
+        if self.is_complete() {
+            return self.retire_any();
+        }
+        self.give_work(now)
+            .or_else(|| self.free_a_seat(now))
+            .or_else(|| self.hire(now))
+    }
+
+    /// Whether every block is present.
+    pub fn is_complete(&self) -> bool {
+        self.blocks.missing() == 0
+    }
+
+    /// Whether no peer is left of whom anything can be hoped: all lied, do not have the file, or cannot be reached.
+    pub fn is_exhausted(&self) -> bool {
+        self.workers() == 0
+            && self
+                .peers
+                .values()
+                .all(|peer| peer.dropped || peer.lacks_file || peer.failures >= GIVEN_UP)
+    }
+
+    /// How many workers are at work.
+    pub fn workers(&self) -> usize {
+        self.workers
+            .values()
+            .filter(|worker| !worker.retired)
+            .count()
+    }
+
+    /// From how many peers blocks came.
+    pub fn contributors(&self) -> usize {
+        self.peers.values().filter(|peer| peer.fetched > 0).count()
+    }
+
+    /// How many peers have a worker.
+    pub fn connected_peers(&self) -> usize {
+        self.peers
+            .keys()
+            .filter(|address| self.seats_taken(**address) > 0)
+            .count()
+    }
+
+    /// Changes the number of workers in all.
+    pub fn set_max_workers(&mut self, max_workers: usize) {
+        self.rules.max_workers = max_workers;
+    }
+
+    /// Whether this worker was given this block: nothing else is believed of it.
+    pub fn expects(&self, worker: WorkerId, block: u32) -> bool {
+        self.workers
+            .get(&worker)
+            .is_some_and(|worker| worker.queue.iter().any(|(queued, _)| *queued == block))
+    }
+
+    fn meet(&mut self, address: SocketAddr) {
+        let blocks = self.geometry.blocks();
+        self.peers.entry(address).or_insert_with(|| Peer {
+            dropped: false,
+            lacks_file: false,
+            failures: 0,
+            not_before: Duration::ZERO,
+            fetched: 0,
+            seats: usize::MAX,
+            knowledge: Knowledge::new(blocks),
+        });
+    }
+
+    fn worker_and_peer(&mut self, id: WorkerId) -> Option<(&mut Worker, &mut Peer)> {
+        let worker = self.workers.get_mut(&id)?;
+        let peer = self.peers.get_mut(&worker.peer)?;
+        Some((worker, peer))
+    }
+
+    fn seats_taken(&self, address: SocketAddr) -> usize {
+        self.workers
+            .values()
+            .filter(|worker| worker.peer == address && !worker.retired)
+            .count()
+    }
+
+    /// Takes a block out of a worker's queue, and out of flight; says when the worker was given it.
+    fn take_from_queue(&mut self, id: WorkerId, block: u32) -> Option<Duration> {
+        let worker = self.workers.get_mut(&id)?;
+        let at = worker
+            .queue
+            .iter()
+            .position(|(queued, _)| *queued == block)?;
+        let (_, given) = worker.queue.remove(at);
+        self.blocks.released(block);
+        Some(given)
+    }
+
+    fn fetched(&mut self, now: Duration, id: WorkerId, block: u32) {
+        let Some(given) = self.take_from_queue(id, block) else {
+            return;
+        };
+        self.blocks.set_present(block);
+        let length = self.geometry.block_length(block) as f64;
+        let Some((worker, peer)) = self.worker_and_peer(id) else {
+            return;
+        };
+        peer.fetched += 1;
+        peer.failures = 0;
+        peer.knowledge.has(block);
+        // The block took as long as since it was given, or since the answer before it, whichever is later.
+        let seconds = now
+            .saturating_sub(given.max(worker.last_answer))
+            .as_secs_f64()
+            .max(1e-6);
+        let sample = length / seconds;
+        worker.rate = if worker.rate == 0.0 {
+            sample
+        } else {
+            0.75 * worker.rate + 0.25 * sample
+        };
+        worker.fetched += 1;
+        worker.misses = 0;
+        worker.last_answer = now;
+    }
+
+    fn absent(&mut self, now: Duration, id: WorkerId, block: u32) {
+        if self.take_from_queue(id, block).is_none() {
+            return;
+        }
+        let Some((worker, peer)) = self.worker_and_peer(id) else {
+            return;
+        };
+        peer.failures = 0;
+        peer.knowledge.lacks(block, now);
+        worker.last_answer = now;
+        worker.misses += 1;
+        if worker.misses >= MISSES {
+            let step = (worker.misses - MISSES).min(4);
+            worker.paused_until = now + Duration::from_millis(100) * (1 << step);
+        }
+    }
+
+    fn map(&mut self, now: Duration, id: WorkerId, block: u32, map: &[u8]) {
+        if self.take_from_queue(id, block).is_none() {
+            return;
+        }
+        let blocks = &mut self.blocks;
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&worker.peer) else {
+            return;
+        };
+        worker.asking_map = false;
+        worker.last_answer = now;
+        peer.failures = 0;
+        peer.knowledge.map(now, map, blocks);
+    }
+
+    fn failed(&mut self, now: Duration, id: WorkerId, failure: Failure) {
+        self.give_back(id);
+        let random = self.random.f64();
+        let Some((worker, peer)) = self.worker_and_peer(id) else {
+            return;
+        };
+        worker.retired = true;
+        peer.knowledge.map_unanswered();
+        match failure {
+            Failure::Lied => peer.dropped = true,
+            Failure::UnknownHash => {
+                peer.lacks_file = true;
+                peer.not_before = now + LONGEST_BACKOFF;
+            }
+            Failure::Unreachable | Failure::Silent | Failure::Ours => {
+                let backoff = FIRST_BACKOFF * (1 << peer.failures.min(10));
+                peer.failures += 1;
+                peer.not_before = now + backoff.min(LONGEST_BACKOFF).mul_f64(0.75 + random / 2.0);
+            }
+        }
+    }
+
+    /// Puts a worker's blocks back among those that nobody was asked for.
+    fn give_back(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        for (block, _) in std::mem::take(&mut worker.queue) {
+            self.blocks.released(block);
+        }
+    }
+
+    fn retire(&mut self, id: WorkerId) -> Order {
+        self.give_back(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.retired = true;
+        }
+        Order::Retire(id)
+    }
+
+    fn retire_any(&mut self) -> Option<Order> {
+        let id = self
+            .workers
+            .iter()
+            .find(|(_, worker)| !worker.retired)
+            .map(|(id, _)| *id)?;
+        Some(self.retire(id))
+    }
+}

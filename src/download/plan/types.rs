@@ -1,0 +1,64 @@
+//! What the plan is told, and what it orders.
+
+use std::net::SocketAddr;
+
+/// The number of a worker; never used twice in a download.
+pub type WorkerId = u32;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A peer is known, by a tracker or by the user.
+    Peer(SocketAddr),
+    /// A worker fetched a block, and it is right and written.
+    Fetched(WorkerId, u32),
+    /// The peer does not have the block yet.
+    Absent(WorkerId, u32),
+    /// The worker found the block present before it asked for it.
+    Skipped(WorkerId, u32),
+    /// The peer's map of blocks, in answer to [`Order::AskMap`]; the block of that order was not sent.
+    Map(WorkerId, u32, &'a [u8]),
+    /// The peer does not know maps.
+    NoMap(WorkerId),
+    /// The worker can do nothing more with its peer, for this reason, and ends.
+    Failed(WorkerId, Failure),
+    /// The worker's process is gone.
+    Died(WorkerId),
+}
+
+/// Why a worker gave up on its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It cannot be connected to.
+    Unreachable,
+    /// It was silent for too long, or closed again and again without an answer.
+    Silent,
+    /// It does not have the file.
+    UnknownHash,
+    /// It sent a wrong block, a wrong length, or a status that makes no sense.
+    Lied,
+    /// Not the peer's fault: the disk failed, or this process.
+    Ours,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Start a worker for this peer.
+    Hire(WorkerId, SocketAddr),
+    /// Ask the worker's peer for a block.
+    Fetch(WorkerId, u32),
+    /// Ask the worker's peer for its map, naming a block that is wanted should it not know maps.
+    AskMap(WorkerId, u32),
+    /// End a worker.
+    Retire(WorkerId),
+}
+
+/// What a download does not know when it begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Workers in all.
+    pub max_workers: usize,
+    /// Blocks longer than this are written as they come in, so that two workers must never hold one of them.
+    pub unshared_above: u64,
+}
