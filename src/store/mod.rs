@@ -2,4 +2,5 @@
 
 pub mod atomic;
 pub mod bitmap;
+pub mod create;
 pub mod verify;
