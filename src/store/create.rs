@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::verify::{Observer, PIECE, observed, on_threads, read_full_at};
-use crate::cascade_file::{CascadeFile, Geometry};
+use crate::cascade_file::{CascadeFile, FormatError, Geometry};
 use crate::hash::{BlockHash, FileHash};
 
 /// Describes the file `data`, in blocks of `block_size` bytes, on `threads` threads.
@@ -32,8 +32,7 @@ pub fn describe(
     observer: Observer<'_>,
 ) -> io::Result<CascadeFile> {
     let before = Stamp::of(data)?;
-    let geometry = Geometry::new(before.length, block_size)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let geometry = geometry(before.length, block_size)?;
     let mut hashes = Vec::new();
     hashes
         .try_reserve_exact(geometry.blocks() as usize)
@@ -46,12 +45,29 @@ pub fn describe(
         block: Turns::new(Sha256::new(), threads),
         whole: Turns::new((Sha256::new(), hashes), threads),
     };
-    on_threads(threads.get(), || run.work())?;
-    if Stamp::of(data)? != before {
+    let pieces = usize::try_from(geometry.length() / run.cut.piece).unwrap_or(usize::MAX);
+    on_threads(threads.get().min(pieces.max(1)), || run.work())?;
+    // A byte beyond the end also gives away the files of /proc, which say that they have none.
+    if Stamp::of(data)? != before || read_full_at(data, &mut [0], before.length)? > 0 {
         return Err(changed());
     }
     let (whole, hashes) = run.whole.into_inner();
     Ok(CascadeFile::new(geometry, FileHash::finish(whole), hashes))
+}
+
+fn geometry(length: u64, block_size: u64) -> io::Result<Geometry> {
+    Geometry::new(length, block_size).map_err(|error| {
+        let reason = match error {
+            FormatError::TooManyBlocks(blocks) => {
+                format!(
+                    "it would have {blocks} blocks, at most {} are possible",
+                    u32::MAX
+                )
+            }
+            error => error.to_string(),
+        };
+        io::Error::new(io::ErrorKind::InvalidInput, reason)
+    })
 }
 
 fn changed() -> io::Error {
