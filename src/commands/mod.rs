@@ -2,6 +2,11 @@
 //!
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
+mod create;
+pub mod files;
+mod info;
+mod verify;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -66,6 +71,9 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Status> {
     match command {
+        Command::Create(options) => create::run(&options),
+        Command::Info(options) => info::run(&options),
+        Command::Verify(options) => verify::run(&options),
         other => anyhow::bail!("not built yet: {other:?}"),
     }
 }
