@@ -4,6 +4,10 @@
 
 mod get;
 mod peer;
+mod create;
+pub mod files;
+mod info;
+mod verify;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -71,6 +75,9 @@ fn run(command: Command) -> anyhow::Result<Status> {
     match command {
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options),
+        Command::Create(options) => create::run(&options),
+        Command::Info(options) => info::run(&options),
+        Command::Verify(options) => verify::run(&options),
         other => anyhow::bail!("not built yet: {other:?}"),
     }
 }

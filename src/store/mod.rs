@@ -3,4 +3,5 @@
 pub mod atomic;
 pub mod bitmap;
 pub mod data_file;
+pub mod create;
 pub mod verify;

@@ -1,0 +1,181 @@
+//! What the commands on files share: opening what the user named, showing names, printing results.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use super::{Status, complain};
+use crate::cascade_file::{CascadeFile, ReadError};
+
+/// Does `command` with each of these files; says what went wrong with one, and goes on with the next. Answers the
+/// highest status.
+pub fn for_each<F>(files: &[F], mut command: impl FnMut(&F) -> anyhow::Result<Status>) -> Status {
+    let run = |file| {
+        command(file).unwrap_or_else(|error| {
+            complain(&error);
+            Status::Failed
+        })
+    };
+    files.iter().map(run).max().unwrap_or(Status::Done)
+}
+
+/// Threads to hash on: the cores that this process may use.
+pub fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Reads a cascade file.
+///
+/// # Errors
+/// As [`CascadeFile::read`], with its name.
+pub fn read_cascade(path: &Path) -> anyhow::Result<CascadeFile> {
+    CascadeFile::read(path).map_err(|error| match error {
+        ReadError::Io(error) => cannot("read", path, error),
+        ReadError::Format(error) => cannot("read", path, error),
+    })
+}
+
+/// "cannot VERB PATH: ERROR".
+pub fn cannot(
+    verb: &str,
+    path: &Path,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot {verb} {}", shown(path)))
+}
+
+/// Opens a data file for reading, without waiting for the other end of a pipe.
+///
+/// # Errors
+/// As open(2), and for everything but a regular file.
+pub fn open_data(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    Ok(file)
+}
+
+/// Fails before any work is done where what `-d` named is no directory.
+///
+/// # Errors
+/// As stat(2).
+pub fn check_directory(path: &Path) -> anyhow::Result<()> {
+    let use_it = || format!("cannot use directory {}", shown(path));
+    let metadata = path.metadata().with_context(use_it)?;
+    if !metadata.is_dir() {
+        bail!("{}: not a directory", use_it());
+    }
+    Ok(())
+}
+
+/// Writes a result to standard output, at once. Where nobody reads any more, the work and the exit status still
+/// matter.
+///
+/// # Errors
+/// As write(2), but for a closed pipe.
+pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as one line of JSON.
+///
+/// # Errors
+/// As [`print_bytes`].
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(value).context("cannot encode the result")?;
+    line.push(b'\n');
+    print_bytes(&line)
+}
+
+/// A file's name for people: as they typed it, but for characters that a terminal would obey, and bytes that are not
+/// text.
+pub fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// The line of sha256sum(1): hash, two spaces, name; a name with a newline or a backslash in it is escaped, and the
+/// line begins with a backslash then.
+pub fn sum_line(hash: &impl std::fmt::Display, path: &Path) -> Vec<u8> {
+    let name = path.as_os_str().as_bytes();
+    let mut escaped = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'\\' => escaped.extend(br"\\"),
+            b'\n' => escaped.extend(br"\n"),
+            b'\r' => escaped.extend(br"\r"),
+            byte => escaped.push(*byte),
+        }
+    }
+    let mark = if escaped.len() > name.len() { "\\" } else { "" };
+    let mut line = format!("{mark}{hash}  ").into_bytes();
+    line.append(&mut escaped);
+    line.push(b'\n');
+    line
+}
+
+/// Refuses `-o` with several files.
+///
+/// # Errors
+/// A usage error.
+pub fn one_file_only<T, F>(output: &Option<T>, files: &[F]) -> anyhow::Result<()> {
+    ensure!(
+        output.is_none() || files.len() == 1,
+        super::UsageError("cannot use -o with several files")
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn names_cannot_command_a_terminal() {
+        let name = Path::new(OsStr::from_bytes(b"a\x1b[2J\xffb\n\xc3\xa9"));
+        assert_eq!(shown(name), "a\\u{1b}[2J\\xffb\\né");
+    }
+
+    #[test]
+    fn a_line_of_sha256sum_is_escaped_as_sha256sum_does() {
+        assert_eq!(sum_line(&"ab", Path::new("x y")), b"ab  x y\n");
+        assert_eq!(sum_line(&"ab", Path::new("x\n\\")), b"\\ab  x\\n\\\\\n");
+    }
+}
