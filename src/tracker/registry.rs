@@ -123,6 +123,11 @@ impl Registry {
         found.is_some()
     }
 
+    /// How many records a sweep looks at before it comes round.
+    pub fn extent(&self) -> u32 {
+        self.tables.number(Number::Highest)
+    }
+
     /// Looks at the next `budget` records, round and round, and removes those that have expired; says how many. A
     /// record from the future (the clock was set back) is dated now, or it would stay for long.
     pub fn sweep(&mut self, now: u32, budget: u32) -> u32 {
