@@ -2,6 +2,10 @@
 //!
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
+pub mod list;
+pub mod target;
+pub mod tracker;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -66,6 +70,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Status> {
     match command {
+        Command::Tracker(options) => tracker::run(options),
+        Command::List(options) => list::run(&options),
         other => anyhow::bail!("not built yet: {other:?}"),
     }
 }
