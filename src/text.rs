@@ -1,5 +1,6 @@
 //! Text from strangers, made fit to be shown.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The longest text of a stranger's that is shown, in characters.
@@ -22,26 +23,32 @@ pub fn escape(bytes: &[u8]) -> String {
             shown.push('…');
             break;
         }
-        if character.is_control() || reorders(character) {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
+        push(&mut shown, character);
     }
     shown
 }
 
-/// A path as it is shown in a message: whole, on one line, without control characters.
+/// A file's name for people: as they typed it, but for characters that a terminal would obey, and bytes that are not
+/// text.
 pub fn escape_path(path: &Path) -> String {
-    let mut shown = String::new();
-    for character in path.to_string_lossy().chars() {
-        if character.is_control() || reorders(character) {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            push(&mut text, character);
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
         }
     }
-    shown
+    text
+}
+
+fn push(text: &mut String, character: char) {
+    if character.is_control() || reorders(character) {
+        text.extend(character.escape_default());
+    } else {
+        text.push(character);
+    }
 }
 
 /// Characters that change the direction of the text around them, or are not seen.
@@ -51,7 +58,8 @@ fn reorders(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::*;
+    use std::ffi::OsStr;
 
     #[test]
     fn control_characters_and_tricks_are_escaped() {
@@ -65,5 +73,11 @@ mod tests {
     #[test]
     fn long_texts_are_cut() {
         assert_eq!(escape(&[b'a'; 5000]).chars().count(), 201);
+    }
+
+    #[test]
+    fn names_cannot_command_a_terminal() {
+        let name = Path::new(OsStr::from_bytes(b"a\x1b[2J\xffb\n\xc3\xa9"));
+        assert_eq!(escape_path(name), "a\\u{1b}[2J\\xffb\\né");
     }
 }

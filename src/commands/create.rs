@@ -9,14 +9,14 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::Status;
 use super::files::{
-    cannot, check_directory, cores, for_each, one_file_only, open_data, print_bytes, shown,
-    sum_line,
+    cannot, check_directory, cores, for_each, one_file_only, open_data, print_bytes, sum_line,
 };
 use crate::cascade_file::{EXTENSION, default_block_size};
 use crate::cli::Create;
 use crate::store::atomic::{self, Existing, directory_of};
 use crate::store::create::describe;
 use crate::store::verify::unobserved;
+use crate::text::escape_path;
 
 /// Writes a cascade file for each data file and prints its hash.
 ///
@@ -51,7 +51,7 @@ fn create(options: &Create, file: &Path) -> anyhow::Result<Status> {
         Existing::Keep
     };
     uninterrupted(|| atomic::write(&output, &cascade.encode(), existing))
-        .with_context(|| format!("cannot write {}", shown(&output)))?;
+        .with_context(|| format!("cannot write {}", escape_path(&output)))?;
     print_bytes(&sum_line(&cascade.hash(), &output))?;
     Ok(Status::Done)
 }
@@ -74,7 +74,7 @@ fn output_of(options: &Create, file: &Path) -> PathBuf {
 
 /// Finds out before the hashing what would be in the way after it.
 fn check_output(output: &Path, force: bool, data: &std::fs::Metadata) -> anyhow::Result<()> {
-    let write_it = || format!("cannot write {}", shown(output));
+    let write_it = || format!("cannot write {}", escape_path(output));
     match output.metadata() {
         Ok(old) if (old.dev(), old.ino()) == (data.dev(), data.ino()) => {
             bail!("{}: it is the data file itself", write_it())

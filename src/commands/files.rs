@@ -1,8 +1,7 @@
 //! What the commands on files share: opening what the user named, showing names, printing results.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::{Status, complain};
 use crate::cascade_file::{CascadeFile, ReadError};
+use crate::text::escape_path;
 
 /// Does `command` with each of these files; says what went wrong with one, and goes on with the next. Answers the
 /// highest status.
@@ -47,7 +47,7 @@ pub fn cannot(
     path: &Path,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("cannot {verb} {}", shown(path)))
+    anyhow::Error::new(error).context(format!("cannot {verb} {}", escape_path(path)))
 }
 
 /// Opens a data file for reading, without waiting for the other end of a pipe.
@@ -77,7 +77,7 @@ pub fn open_data(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As stat(2).
 pub fn check_directory(path: &Path) -> anyhow::Result<()> {
-    let use_it = || format!("cannot use directory {}", shown(path));
+    let use_it = || format!("cannot use directory {}", escape_path(path));
     let metadata = path.metadata().with_context(use_it)?;
     if !metadata.is_dir() {
         bail!("{}: not a directory", use_it());
@@ -108,26 +108,6 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(value).context("cannot encode the result")?;
     line.push(b'\n');
     print_bytes(&line)
-}
-
-/// A file's name for people: as they typed it, but for characters that a terminal would obey, and bytes that are not
-/// text.
-pub fn shown(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }
 
 /// The line of sha256sum(1): hash, two spaces, name; a name with a newline or a backslash in it is escaped, and the
@@ -165,13 +145,6 @@ pub fn one_file_only<T, F>(output: &Option<T>, files: &[F]) -> anyhow::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsStr;
-
-    #[test]
-    fn names_cannot_command_a_terminal() {
-        let name = Path::new(OsStr::from_bytes(b"a\x1b[2J\xffb\n\xc3\xa9"));
-        assert_eq!(shown(name), "a\\u{1b}[2J\\xffb\\né");
-    }
 
     #[test]
     fn a_line_of_sha256sum_is_escaped_as_sha256sum_does() {

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Status;
-use super::files::{for_each, print_bytes, print_json, read_cascade, shown};
+use super::files::{for_each, print_bytes, print_json, read_cascade};
 use crate::cascade_file::CascadeFile;
 use crate::cli::Info;
+use crate::text::escape_path;
 
 /// Prints the header of each cascade file.
 ///
@@ -36,7 +37,7 @@ fn describe(path: &Path, cascade: &CascadeFile) -> String {
          block size: {}\n\
          blocks:     {}\n\
          data hash:  {}\n",
-        shown(path),
+        escape_path(path),
         cascade.hash(),
         geometry.length(),
         geometry.block_size(),

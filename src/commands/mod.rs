@@ -2,12 +2,15 @@
 //!
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
-mod get;
-mod peer;
-mod create;
+pub mod create;
 pub mod files;
-mod info;
-mod verify;
+pub mod get;
+pub mod info;
+pub mod list;
+pub mod peer;
+pub mod target;
+pub mod tracker;
+pub mod verify;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -73,12 +76,13 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Status> {
     match command {
-        Command::Get(options) => get::run(options),
-        Command::Peer(options) => peer::run(options),
         Command::Create(options) => create::run(&options),
         Command::Info(options) => info::run(&options),
         Command::Verify(options) => verify::run(&options),
-        other => anyhow::bail!("not built yet: {other:?}"),
+        Command::Tracker(options) => tracker::run(options),
+        Command::List(options) => list::run(&options),
+        Command::Get(options) => get::run(options),
+        Command::Peer(options) => peer::run(options),
     }
 }
 

@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::Status;
 use super::files::{
     cannot, check_directory, cores, for_each, one_file_only, open_data, print_bytes, print_json,
-    read_cascade, shown,
+    read_cascade,
 };
 use crate::cascade_file::{CascadeFile, data_path};
 use crate::cli::Verify;
 use crate::store::bitmap::Bitmap;
 use crate::store::verify::{unobserved, verify};
+use crate::text::escape_path;
 
 /// Checks the data file of each cascade file.
 ///
@@ -46,7 +47,7 @@ fn data_of(options: &Verify, cascade: &Path) -> anyhow::Result<PathBuf> {
         return Ok(data.clone());
     }
     let data = data_path(cascade).with_context(|| {
-        let name = shown(cascade);
+        let name = escape_path(cascade);
         format!("cannot tell what {name} describes: it does not end in .cascade (name it with -o)")
     })?;
     Ok(match &options.directory {
@@ -108,7 +109,7 @@ impl Findings {
     }
 
     fn text(&self, data: &Path, verbose: bool) -> String {
-        let name = shown(data);
+        let name = escape_path(data);
         let blocks = self.present.blocks();
         let bad = blocks - self.present.count();
         if self.ok() {

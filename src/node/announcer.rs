@@ -13,15 +13,13 @@ use crate::net::listen;
 use crate::store::bitmap::Bitmap;
 use crate::sys::fork;
 use crate::sys::pipe::Sender;
-use crate::tracker::client::{AskError, Connection};
+use crate::tracker::client::{self, AskError};
 use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 
 use super::{Place, TrackerAddress};
 
 /// How often a peer subscribes again (PROTOCOL §2).
 const RENEW: Duration = Duration::from_secs(600);
-/// How long an exchange with a tracker may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between two requests for a list, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -126,8 +124,7 @@ impl Announcer<'_> {
             }
             Err(error) => schedule.say(format!(
                 "cannot ask tracker {}: {}",
-                self.tracker.name,
-                lower(&error)
+                self.tracker.name, error
             )),
         }
         let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -138,10 +135,10 @@ impl Announcer<'_> {
 
     /// Asks the first of the tracker's addresses that answers.
     fn ask(&mut self, command: Command, hash: CascadeHash) -> Result<Vec<PeerRecord>, AskError> {
-        let mut result = Err(AskError::Closed);
+        let mut result = Err(AskError::TimedOut);
         for address in &self.tracker.addresses {
             result = self.ask_address(*address, command, hash);
-            if !matches!(result, Err(AskError::Io(_))) {
+            if matches!(result, Ok(_) | Err(AskError::Refused { .. })) {
                 return result;
             }
         }
@@ -154,18 +151,19 @@ impl Announcer<'_> {
         command: Command,
         hash: CascadeHash,
     ) -> Result<Vec<PeerRecord>, AskError> {
-        let connection = Connection::open(tracker, TIMEOUT)?;
-        let peer = self.own_address(connection.local_addr()?, tracker);
+        let connection = client::connect(tracker, client::TIMEOUT)?;
+        let peer = self.own_address(connection.local_addr(), tracker);
         let command = if peer == NOBODY {
             Command::List
         } else {
             command
         };
-        connection.ask(&Request {
+        let request = Request {
             command,
             hash,
             peer,
-        })
+        };
+        Ok(connection.ask(&request)?.peers)
     }
 
     /// Where others find this node: where the user says, or at the local address of the connection to the tracker.
@@ -235,8 +233,4 @@ fn hand_on(records: &[PeerRecord], schedule: &mut Schedule<'_>, tracker: &str) {
         // A full pipe means a downloader that has not looked for long: it will have the next list.
         let _ = schedule.file.found.send(&PeerFound(record.address.into()));
     }
-}
-
-fn lower(error: &AskError) -> String {
-    error.to_string()
 }

@@ -14,6 +14,7 @@ use super::display::{Display, REDRAW, summary};
 use super::item::{Item, Stage};
 use super::{End, Place, Settings, TrackerAddress, roles};
 use crate::commands::Status;
+use crate::commands::files::{print_bytes, sum_line};
 use crate::download::downloader::Ending;
 use crate::download::progress::Figure;
 use crate::server::Limits;
@@ -253,9 +254,10 @@ impl<'a> Supervisor<'a> {
         let item = &self.items[index];
         log_line(&summary(item));
         if !self.settings.daemon {
-            let path = item.data.path().display();
             // A reader that has seen enough is no error; the file is there.
-            let _ = crate::commands::print(format_args!("{}  {path}\n", item.hash));
+            if let Err(error) = print_bytes(&sum_line(&item.hash, item.data.path())) {
+                crate::commands::complain(&error);
+            }
         }
     }
 

@@ -2,6 +2,6 @@
 
 pub mod atomic;
 pub mod bitmap;
-pub mod data_file;
 pub mod create;
+pub mod data_file;
 pub mod verify;

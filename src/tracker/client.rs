@@ -1,4 +1,7 @@
-//! Asking a tracker. PROTOCOL §2.
+//! How a peer asks a tracker: one connection, one request, one response. PROTOCOL §2, §4.
+//!
+//! It blocks, within its timeout, so it is for a process that has nothing else to do. Connecting and asking are two
+//! steps, because a peer advertises the local address of its connection: that is how the tracker's network sees it.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,94 +9,270 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::text::escape;
 use crate::wire::tracker::{PeerRecord, Request, Response, ResponseError};
 
-/// Why a tracker gave no answer.
+/// How long connecting, asking and reading may take together. Some trackers serve one connection at a time, so that
+/// a connect that waits is no failure before 10 s (PROTOCOL §4).
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a tracker did not answer as asked.
 #[derive(Debug, Error)]
 pub enum AskError {
-    /// It cannot be reached, or the connection broke.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// It closed the connection within its response.
-    #[error("it closed the connection without an answer")]
-    Closed,
-    /// Its response is none.
-    #[error("its answer makes no sense: {0}")]
-    Senseless(#[from] ResponseError),
-    /// It refused, in its own words (fit to be shown).
-    #[error("it says: {0}")]
-    Refused(String),
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The time was over.
+    #[error("it did not answer in time")]
+    TimedOut,
+    /// The connection ended before the response was complete.
+    #[error("it closed the connection before its response was complete")]
+    ClosedEarly,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    /// What it sent is no response.
+    #[error("its response makes no sense: {0}")]
+    BadResponse(#[from] ResponseError),
+    /// It understood, and refused.
+    #[error("it refused: {message}")]
+    Refused {
+        /// The status byte, not 0.
+        status: u8,
+        /// Its words, fit to be shown.
+        message: String,
+    },
 }
 
-/// A connection to a tracker, for one request.
+/// A tracker's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The peers that it knows; none after an unsubscribe.
+    pub peers: Vec<PeerRecord>,
+    /// The local address of the connection.
+    pub local: SocketAddr,
+}
+
+/// A connection to a tracker, on which nothing was asked yet.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    local: SocketAddr,
     deadline: Instant,
 }
 
-impl Connection {
-    /// Connects; the whole exchange is over after `timeout`.
-    ///
-    /// # Errors
-    /// As connect(2).
-    pub fn open(tracker: SocketAddr, timeout: Duration) -> Result<Self, AskError> {
-        let stream = TcpStream::connect_timeout(&tracker, timeout)?;
+/// Asks a tracker, all within `timeout`.
+///
+/// # Errors
+/// Where the tracker cannot be reached, does not answer, or refuses.
+pub fn ask(tracker: SocketAddr, request: &Request, timeout: Duration) -> Result<Answer, AskError> {
+    connect(tracker, timeout)?.ask(request)
+}
+
+/// Connects to a tracker. The timeout is that of the whole exchange.
+///
+/// # Errors
+/// Where there is no connection within the time.
+pub fn connect(tracker: SocketAddr, timeout: Duration) -> Result<Connection, AskError> {
+    let deadline = Instant::now() + timeout;
+    let connected = TcpStream::connect_timeout(&tracker, left(deadline)?).and_then(|stream| {
         stream.set_nodelay(true)?;
-        Ok(Self {
+        let local = stream.local_addr()?;
+        Ok(Connection {
             stream,
-            deadline: Instant::now() + timeout,
+            local,
+            deadline,
         })
+    });
+    connected.map_err(AskError::Connect)
+}
+
+impl Connection {
+    /// The address from which the tracker is asked.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
     }
 
-    /// Our end of the connection: where others may find us.
+    /// Sends the request, and reads the response as soon as it is complete: not all trackers close.
     ///
     /// # Errors
-    /// As getsockname(2).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
-    }
-
-    /// Sends the request in one write and reads the response, which may come a byte at a time.
-    ///
-    /// # Errors
-    /// Where no response comes in time, or it refuses, or makes no sense.
-    pub fn ask(mut self, request: &Request) -> Result<Vec<PeerRecord>, AskError> {
-        self.stream.set_write_timeout(Some(self.left()?))?;
-        self.stream.write_all(&request.encode())?;
-        let mut arrived = Vec::new();
-        loop {
-            match Response::decode(&arrived)? {
-                Some(Response::Peers(records)) => return Ok(records),
-                Some(Response::Refused { message, .. }) => {
-                    return Err(AskError::Refused(crate::text::escape(&message)));
-                }
-                None => {}
-            }
-            let mut buffer = [0; 4096];
-            self.stream.set_read_timeout(Some(self.left()?))?;
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(AskError::Closed),
-                Ok(n) => arrived.extend_from_slice(&buffer[..n]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(timed_out().into());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// Where the tracker does not answer within the time, or refuses.
+    pub fn ask(mut self, request: &Request) -> Result<Answer, AskError> {
+        self.send(&request.encode())?;
+        match self.receive()? {
+            Response::Peers(peers) => Ok(Answer {
+                peers,
+                local: self.local,
+            }),
+            Response::Refused { status, message } => Err(AskError::Refused {
+                status,
+                message: escape(&message),
+            }),
         }
     }
 
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            Err(timed_out())
-        } else {
-            Ok(left)
+    /// In one write: some trackers read the whole request with a single recv(2).
+    fn send(&mut self, request: &[u8]) -> Result<(), AskError> {
+        self.stream
+            .set_write_timeout(Some(left(self.deadline)?))
+            .and_then(|()| self.stream.write_all(request))
+            .map_err(broken)
+    }
+
+    /// The length is checked before its bytes are read, so that no more is taken than a response may have.
+    fn receive(&mut self) -> Result<Response, AskError> {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some(response) = Response::decode(&bytes)? {
+                return Ok(response);
+            }
+            let mut buffer = [0; 4096];
+            self.stream
+                .set_read_timeout(Some(left(self.deadline)?))
+                .map_err(AskError::Broken)?;
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(AskError::ClosedEarly),
+                Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(error)),
+            }
         }
     }
 }
 
-fn timed_out() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
+/// The time that is left, which is more than none.
+fn left(deadline: Instant) -> Result<Duration, AskError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        Err(AskError::TimedOut)
+    } else {
+        Ok(left)
+    }
+}
+
+fn broken(error: io::Error) -> AskError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::TimedOut,
+        _ => AskError::Broken(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::CascadeHash;
+    use crate::wire::tracker::{Command, NOBODY, REQUEST_LEN};
+    use std::net::TcpListener;
+    use std::thread;
+
+    const REQUEST: Request = Request {
+        command: Command::List,
+        hash: CascadeHash([7; 32]),
+        peer: NOBODY,
+    };
+
+    /// Asks a tracker that reads a request with one read and then does as told.
+    fn ask_one_that(
+        answers: impl FnOnce(&mut TcpStream) + Send,
+        timeout: Duration,
+    ) -> Result<Answer, AskError> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut request = [0; 100];
+                let n = stream.read(&mut request).expect("a request");
+                assert_eq!(request[..n], REQUEST.encode());
+                assert_eq!(n, REQUEST_LEN);
+                answers(&mut stream);
+            });
+            ask(address, &REQUEST, timeout)
+        })
+    }
+
+    fn record(n: u8) -> PeerRecord {
+        PeerRecord {
+            address: std::net::SocketAddrV4::new([192, 0, 2, n].into(), 80),
+            last_seen: 5,
+            good: n == 1,
+        }
+    }
+
+    #[test]
+    fn a_response_may_come_byte_by_byte_and_the_connection_stay_open() {
+        let peers: Vec<_> = (0..20).map(record).collect();
+        let bytes = Response::Peers(peers.clone()).encode();
+        let answer = ask_one_that(
+            |stream| {
+                stream.set_nodelay(true).expect("an option");
+                for byte in bytes {
+                    stream.write_all(&[byte]).expect("a write");
+                }
+                // Waits until the client is content and closes.
+                let _ = stream.read(&mut [0]);
+            },
+            TIMEOUT,
+        )
+        .expect("an answer");
+        assert_eq!(answer.peers, peers);
+        assert!(answer.local.ip().is_loopback());
+    }
+
+    #[test]
+    fn a_refusal_is_shown_escaped() {
+        let error = ask_one_that(
+            |stream| {
+                let response = Response::refusal("go\x1b[2J away");
+                stream.write_all(&response.encode()).expect("a write");
+            },
+            TIMEOUT,
+        );
+        let error = error.expect_err("a refusal").to_string();
+        assert_eq!(error, r"it refused: go\u{1b}[2J away");
+    }
+
+    #[test]
+    fn nonsense_silence_and_an_early_end_have_names() {
+        let long = ask_one_that(
+            |stream| stream.write_all(b"\0\xff\xff\xff\xff").expect("a write"),
+            TIMEOUT,
+        );
+        assert!(matches!(long, Err(AskError::BadResponse(_))), "{long:?}");
+        let early = ask_one_that(
+            |stream| stream.write_all(b"\0\0\0\0\x0cx").expect("a write"),
+            TIMEOUT,
+        );
+        assert!(matches!(early, Err(AskError::ClosedEarly)), "{early:?}");
+        let silent = ask_one_that(
+            |stream| drop(stream.read(&mut [0])),
+            Duration::from_millis(50),
+        );
+        assert!(matches!(silent, Err(AskError::TimedOut)), "{silent:?}");
+    }
+
+    #[test]
+    fn a_tracker_that_drips_is_not_waited_for_beyond_the_timeout() {
+        let started = Instant::now();
+        let slow = ask_one_that(
+            |stream| {
+                let _ = stream.write_all(b"\0\0\0\xff\xfc");
+                while stream.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            },
+            Duration::from_millis(100),
+        );
+        assert!(matches!(slow, Err(AskError::TimedOut)), "{slow:?}");
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn nobody_listening_is_a_failure_to_connect() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let error = ask(address, &REQUEST, TIMEOUT).expect_err("nobody is there");
+        assert!(matches!(error, AskError::Connect(_)), "{error}");
+    }
 }

@@ -1,2 +1,25 @@
-//! The tracker: who serves what.
+//! The tracker: who serves what. PROTOCOL §2.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`registry`] | the registered peers: the owner's side, which writes |
+//! | [`view`] | the same from the side of everybody else, who reads without a lock |
+//! | [`shares`] | how much of the registry one file and one source may take |
+//! | [`policy`] | whom the operator lets in |
+//! | [`config`] | the configuration file |
+//! | [`state`] | the file in which the registry survives a restart |
+//! | [`client`] | how a peer asks a tracker |
+//!
+//! The registry is pure: time and randomness are arguments.
+
 pub mod client;
+pub mod config;
+mod index;
+pub mod policy;
+mod record;
+pub mod registry;
+mod sequence;
+pub mod shares;
+pub mod state;
+mod tables;
+pub mod view;

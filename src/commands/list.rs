@@ -1,0 +1,72 @@
+//! `cascade list`: the peers that a tracker knows.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+
+use super::{Status, print, target};
+use crate::cli::List;
+use crate::net::resolve;
+use crate::tracker::client::{self, Answer, AskError};
+use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
+
+/// Asks a tracker for the peers of a file, and prints a line for each.
+///
+/// # Errors
+/// Where the tracker cannot be reached, or refuses.
+pub fn run(options: &List) -> anyhow::Result<Status> {
+    let request = Request {
+        command: Command::List,
+        hash: target::hash_of(&options.target)?,
+        peer: NOBODY,
+    };
+    let tracker = &options.tracker;
+    let addresses = resolve::here(&tracker.host, &tracker.port)?;
+    let answer = ask_any(&addresses, &request)
+        .with_context(|| format!("cannot list the peers at {tracker}"))?;
+    for peer in &answer.peers {
+        print(format_args!("{}\n", line(peer)))?;
+    }
+    Ok(Status::Done)
+}
+
+/// A name may have several addresses, of which not all are served: asks one after the other until one answers. A
+/// refusal is an answer.
+fn ask_any(addresses: &[SocketAddr], request: &Request) -> Result<Answer, AskError> {
+    let mut result = Err(AskError::TimedOut);
+    for address in addresses {
+        result = client::ask(*address, request, client::TIMEOUT);
+        if matches!(result, Ok(_) | Err(AskError::Refused { .. })) {
+            break;
+        }
+    }
+    result
+}
+
+fn line(peer: &PeerRecord) -> String {
+    let seen = SystemTime::UNIX_EPOCH + Duration::from_secs(peer.last_seen.into());
+    format!(
+        "{}  {}{}",
+        peer.address,
+        humantime::format_rfc3339_seconds(seen),
+        if peer.good { "  good" } else { "" }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_address_time_and_the_operators_word() {
+        let mut peer = PeerRecord {
+            address: std::net::SocketAddrV4::new([192, 0, 2, 1].into(), 80),
+            last_seen: 1_795_446_245,
+            good: false,
+        };
+        assert_eq!(line(&peer), "192.0.2.1:80  2026-11-23T15:04:05Z");
+        peer.good = true;
+        assert_eq!(line(&peer), "192.0.2.1:80  2026-11-23T15:04:05Z  good");
+    }
+}

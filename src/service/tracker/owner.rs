@@ -1,0 +1,235 @@
+//! The owner of a tracker's registry: applies what sessions report, forgets who has expired, saves the state.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use thiserror::Error;
+
+use crate::sys::fork;
+use crate::tracker::policy::{Policy, PolicyRefusal};
+use crate::tracker::registry::Registry;
+use crate::tracker::shares::Refusal;
+use crate::tracker::state::{self, LoadError, Saved};
+use crate::tracker::view::View;
+use crate::wire::tracker::{Command, Request};
+
+/// How long after a save the next one may be.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Records that one sweep looks at: well below a millisecond, even if all have expired.
+const SWEEP_SIZE: u32 = 512;
+/// How long the sweeps take to come round, unless there are so few records that one sweep sees them all.
+const SWEEP_ROUND: Duration = Duration::from_secs(60);
+const SWEEP_EVERY_AT_MOST: Duration = Duration::from_secs(1);
+const SWEEP_EVERY_AT_LEAST: Duration = Duration::from_millis(5);
+/// Nothing is due.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Why a request is refused, in words for the client.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub(super) enum Refused {
+    /// The operator does not want it.
+    Policy(#[from] PolicyRefusal),
+    /// There is no room.
+    Registry(#[from] Refusal),
+}
+
+/// The registry, and what is due.
+#[derive(Debug)]
+pub(super) struct Owner {
+    registry: Registry,
+    swept: Timer,
+    state: Option<State>,
+}
+
+/// The file in which the registry is kept.
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    saved: Timer,
+    /// The registry's version that was saved last.
+    version: u64,
+    /// The child that is saving it.
+    child: Option<Pid>,
+}
+
+impl Owner {
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            swept: Timer::default(),
+            state: None,
+        }
+    }
+
+    /// Applies what a child said that `source` wants.
+    pub fn apply(
+        &mut self,
+        request: &Request,
+        policy: &Policy,
+        source: IpAddr,
+        now: u32,
+    ) -> Result<(), Refused> {
+        let Request {
+            command,
+            hash,
+            peer,
+        } = request;
+        match command {
+            Command::List => {}
+            Command::Subscribe => {
+                let good = policy.check_subscribe(hash, *peer, source)?;
+                self.registry.subscribe(hash, *peer, source, good, now)?;
+            }
+            Command::Unsubscribe => {
+                policy.check_unsubscribe(hash, *peer, source)?;
+                self.registry.unsubscribe(hash, *peer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the registry from a file, in which it is kept from now on.
+    pub fn load(&mut self, path: PathBuf, policy: &Policy, now: u32) -> Result<(), LoadError> {
+        let (mut loaded, mut left_out) = (0, 0);
+        state::load(&path, |saved| match self.restore(&saved, policy, now) {
+            Ok(()) => loaded += 1,
+            Err(_) => left_out += 1,
+        })?;
+        // Whoever expired while the tracker was away is forgotten without a word.
+        let expired = self.registry.sweep(now, u32::MAX);
+        log::info!(
+            "{}: {} peers, {left_out} others are not allowed any more",
+            crate::text::escape_path(&path),
+            loaded - expired
+        );
+        self.state = Some(State {
+            path,
+            saved: Timer::default(),
+            version: self.registry.view().version(),
+            child: None,
+        });
+        Ok(())
+    }
+
+    fn restore(&mut self, saved: &Saved, policy: &Policy, now: u32) -> Result<(), Refused> {
+        let Saved {
+            hash, peer, source, ..
+        } = saved;
+        let good = policy.check_subscribe(hash, *peer, *source)?;
+        let last_seen = saved.last_seen.min(now);
+        self.registry
+            .subscribe(hash, *peer, *source, good, last_seen)?;
+        Ok(())
+    }
+
+    /// Does what is due; says when something will be.
+    pub fn tick(&mut self, now: SystemTime) -> Duration {
+        self.sweep(now).min(self.save_apart(now))
+    }
+
+    /// Looks at a few records, so that none stays long after it expired and nobody waits for it.
+    fn sweep(&mut self, now: SystemTime) -> Duration {
+        if self.registry.view().is_empty() {
+            return NEVER;
+        }
+        let sweeps = self.registry.extent().div_ceil(SWEEP_SIZE).max(1);
+        let every = (SWEEP_ROUND / sweeps).clamp(SWEEP_EVERY_AT_LEAST, SWEEP_EVERY_AT_MOST);
+        let left = self.swept.left(now, every);
+        if !left.is_zero() {
+            return left;
+        }
+        self.swept.restart(now);
+        self.registry
+            .sweep(super::seconds_since_epoch(now), SWEEP_SIZE);
+        every
+    }
+
+    /// Saves the state in a child if it has changed: a disk may be slow.
+    fn save_apart(&mut self, now: SystemTime) -> Duration {
+        let view = self.registry.view();
+        let Some(state) = &mut self.state else {
+            return NEVER;
+        };
+        if state.child.is_some() || state.version == view.version() {
+            return NEVER;
+        }
+        let left = state.saved.left(now, SAVE_EVERY);
+        if !left.is_zero() {
+            return left;
+        }
+        state.saved.restart(now);
+        let version = view.version();
+        match fork::spawn_leaf(&[], || save_in_child(state, &view)) {
+            Ok(pid) => (state.version, state.child) = (version, Some(pid)),
+            Err(error) => log::warn!("cannot fork to save the state: {error}"),
+        }
+        SAVE_EVERY
+    }
+
+    /// Whether this was the child that saves the state.
+    pub fn child_ended(&mut self, pid: Pid) -> bool {
+        let Some(state) = &mut self.state else {
+            return false;
+        };
+        let ours = state.child == Some(pid);
+        if ours {
+            state.child = None;
+        }
+        ours
+    }
+
+    /// Saves the state in this process.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let view = self.registry.view();
+        let Some(state) = &mut self.state else {
+            return Ok(());
+        };
+        if let Some(pid) = state.child.take() {
+            // What it is about to rename is older than what follows.
+            while waitpid(pid, None) == Err(Errno::EINTR) {}
+        }
+        state.save(&view)
+    }
+}
+
+impl State {
+    fn save(&self, view: &View) -> io::Result<()> {
+        state::save(&self.path, view.registrations().map(Saved::from))
+    }
+}
+
+fn save_in_child(state: &State, view: &View) -> u8 {
+    match state.save(view) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::warn!(
+                "cannot save {}: {error}",
+                crate::text::escape_path(&state.path)
+            );
+            1
+        }
+    }
+}
+
+/// When something was done last. A clock that was set back makes everything due.
+#[derive(Debug, Default)]
+struct Timer(Option<SystemTime>);
+
+impl Timer {
+    fn restart(&mut self, now: SystemTime) {
+        self.0 = Some(now);
+    }
+
+    /// How long it is until `every` is over; none where it was never done.
+    fn left(&self, now: SystemTime, every: Duration) -> Duration {
+        self.0
+            .and_then(|last| now.duration_since(last).ok())
+            .map_or(Duration::ZERO, |since| every.saturating_sub(since))
+    }
+}

@@ -1,0 +1,90 @@
+//! A registered peer, as it lies in the registry's memory.
+
+use std::net::SocketAddrV4;
+
+use crate::wire::tracker::PeerRecord;
+
+/// Words of a record.
+pub(super) const RECORD_WORDS: usize = 3;
+/// Set in the first word of a record that is in use; the address lies above.
+const USED: u64 = 1;
+
+/// One of the two lists of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct List {
+    /// The file's entry.
+    pub file: u32,
+    /// The list of good peers, or that of the others.
+    pub good: bool,
+}
+
+/// A list, and a position in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub list: List,
+    pub position: u32,
+}
+
+impl Place {
+    /// Another number for each place.
+    pub fn word(self) -> u64 {
+        u64::from(self.list.file) << 33 | u64::from(self.list.good) << 32 | u64::from(self.position)
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self {
+            list: List {
+                file: (word >> 33) as u32,
+                good: word >> 32 & 1 == 1,
+            },
+            position: word as u32,
+        }
+    }
+}
+
+/// A record in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    pub peer: SocketAddrV4,
+    /// Seconds since the Unix epoch.
+    pub last_seen: u32,
+    /// The entry of the source that pays for it.
+    pub source: u32,
+    pub place: Place,
+}
+
+impl Record {
+    /// What is stored; never all zeros.
+    pub fn words(&self) -> [u64; RECORD_WORDS] {
+        [
+            address_word(self.peer) << 16 | USED,
+            u64::from(self.last_seen) << 32 | u64::from(self.source),
+            self.place.word(),
+        ]
+    }
+
+    /// What was stored, if that is a record in use.
+    pub fn from_words([address, seen, place]: [u64; RECORD_WORDS]) -> Option<Self> {
+        (address & USED != 0).then(|| Self {
+            peer: SocketAddrV4::new(((address >> 32) as u32).into(), (address >> 16) as u16),
+            last_seen: (seen >> 32) as u32,
+            source: seen as u32,
+            place: Place::from_word(place),
+        })
+    }
+}
+
+impl From<Record> for PeerRecord {
+    fn from(record: Record) -> Self {
+        Self {
+            address: record.peer,
+            last_seen: record.last_seen,
+            good: record.place.list.good,
+        }
+    }
+}
+
+/// Another number for each address: its 48 bits.
+pub(super) fn address_word(peer: SocketAddrV4) -> u64 {
+    u64::from(peer.ip().to_bits()) << 16 | u64::from(peer.port())
+}

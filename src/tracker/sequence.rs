@@ -1,0 +1,75 @@
+//! A sequence lock in shared memory: one writer, many readers, and nothing that a dying process could keep.
+//!
+//! Its number is odd while something is being written, and another one afterwards. A reader that finds an even number
+//! before it looks, and the same one afterwards, has seen what belongs together; otherwise it looks again. What it
+//! looks at are relaxed atomics: it may see nonsense, which it must survive, and throws away.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::shares::Refusal;
+use crate::sys::shared::Shared;
+
+/// How often a reader tries again when the owner has written meanwhile. A write takes microseconds; the owner may
+/// lose the processor in the middle of one, so the reader yields its own.
+const ATTEMPTS: usize = 1000;
+
+/// The lock.
+#[derive(Debug)]
+pub(super) struct Sequence(Shared<AtomicU64>);
+
+impl Sequence {
+    /// A lock that nobody writes under.
+    ///
+    /// # Errors
+    /// Where the memory cannot be mapped.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Shared::new(1)?))
+    }
+
+    /// Another number after each change.
+    pub fn version(&self) -> u64 {
+        self.0[0].load(Ordering::Acquire)
+    }
+
+    /// Reads what belongs together.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] where the owner wrote meanwhile, each time.
+    pub fn read<T>(&self, mut look: impl FnMut() -> T) -> Result<T, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let before = self.version();
+            if before.is_multiple_of(2) {
+                let seen = look();
+                // Nothing of what was looked at is read after the version below.
+                fence(Ordering::Acquire);
+                if self.0[0].load(Ordering::Relaxed) == before {
+                    return Ok(seen);
+                }
+            }
+            std::thread::yield_now();
+        }
+        Err(Refusal::Busy)
+    }
+
+    /// Begins to write; the write lasts as long as the value that is returned.
+    pub fn write(&self) -> Writing<'_> {
+        let version = &self.0[0];
+        version.store(version.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        // Nothing is written before the version is odd.
+        fence(Ordering::Release);
+        Writing(version)
+    }
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+pub(super) struct Writing<'a>(&'a AtomicU64);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // Whoever sees this version sees everything that was written before.
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+}
