@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod config;
+mod free_list;
 mod index;
 pub mod policy;
 mod record;

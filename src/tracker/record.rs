@@ -1,11 +1,14 @@
-//! A registered peer, as it lies in the registry's memory.
+//! A registered peer, as it lies in the registry's memory, and where it lies.
 
 use std::net::SocketAddrV4;
 
 use crate::wire::tracker::PeerRecord;
 
 /// Words of a record.
-pub(super) const RECORD_WORDS: usize = 3;
+pub(super) const RECORD_WORDS: usize = 2;
+/// Records of a chunk. Peers of a file that lie together cost one page fault together, which is most of what a list
+/// costs a child that was just forked; files with few peers waste the rest of a chunk.
+pub(super) const CHUNK_RECORDS: u32 = 7;
 /// Set in the first word of a record that is in use; the address lies above.
 const USED: u64 = 1;
 
@@ -18,26 +21,26 @@ pub(super) struct List {
     pub good: bool,
 }
 
-/// A list, and a position in it.
+/// What a chunk is: the part of a list with this number, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Part {
     pub list: List,
-    pub position: u32,
+    pub number: u32,
 }
 
-impl Place {
-    /// Another number for each place.
+impl Part {
+    /// Another number for each part.
     pub fn word(self) -> u64 {
-        u64::from(self.list.file) << 33 | u64::from(self.list.good) << 32 | u64::from(self.position)
+        u64::from(self.list.file) << 33 | u64::from(self.list.good) << 32 | u64::from(self.number)
     }
 
-    fn from_word(word: u64) -> Self {
+    pub fn from_word(word: u64) -> Self {
         Self {
             list: List {
                 file: (word >> 33) as u32,
                 good: word >> 32 & 1 == 1,
             },
-            position: word as u32,
+            number: word as u32,
         }
     }
 }
@@ -50,7 +53,6 @@ pub(super) struct Record {
     pub last_seen: u32,
     /// The entry of the source that pays for it.
     pub source: u32,
-    pub place: Place,
 }
 
 impl Record {
@@ -59,27 +61,24 @@ impl Record {
         [
             address_word(self.peer) << 16 | USED,
             u64::from(self.last_seen) << 32 | u64::from(self.source),
-            self.place.word(),
         ]
     }
 
     /// What was stored, if that is a record in use.
-    pub fn from_words([address, seen, place]: [u64; RECORD_WORDS]) -> Option<Self> {
+    pub fn from_words([address, seen]: [u64; RECORD_WORDS]) -> Option<Self> {
         (address & USED != 0).then(|| Self {
             peer: SocketAddrV4::new(((address >> 32) as u32).into(), (address >> 16) as u16),
             last_seen: (seen >> 32) as u32,
             source: seen as u32,
-            place: Place::from_word(place),
         })
     }
-}
 
-impl From<Record> for PeerRecord {
-    fn from(record: Record) -> Self {
-        Self {
-            address: record.peer,
-            last_seen: record.last_seen,
-            good: record.place.list.good,
+    /// What clients see of it.
+    pub fn shown(&self, list: List) -> PeerRecord {
+        PeerRecord {
+            address: self.peer,
+            last_seen: self.last_seen,
+            good: list.good,
         }
     }
 }

@@ -9,7 +9,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 
-use super::record::{List, Place, Record};
+use super::free_list::FreeList;
+use super::record::{CHUNK_RECORDS, List, Part, Record};
 use super::shares::{Refusal, Shares, Source};
 use super::tables::{Admission, Number, Tables};
 use super::view::View;
@@ -28,7 +29,7 @@ pub enum Tracked {
 #[derive(Debug)]
 pub struct Registry {
     tables: Arc<Tables>,
-    free_records: FreeList,
+    free_chunks: FreeList,
     free_files: FreeList,
     free_sources: FreeList,
     /// Where the next sweep goes on.
@@ -58,7 +59,7 @@ impl Registry {
         let tables = Tables::new(shares, files, named.is_none(), ttl, keys)?;
         let mut registry = Self {
             tables: Arc::new(tables),
-            free_records: FreeList::new(shares.capacity),
+            free_chunks: FreeList::new(Tables::chunks(shares.capacity, files)),
             free_files: FreeList::new(files),
             free_sources: FreeList::new(Tables::sources(shares.capacity)),
             cursor: 0,
@@ -95,16 +96,14 @@ impl Registry {
             Admission::Renewal(id) => self.renew(id, source, good, now),
             Admission::New(file) => {
                 let file = file.or_else(|| self.add_file(hash)).ok_or(Refusal::Full)?;
-                let id = self.take_record().ok_or(Refusal::Full)?;
                 let source = self.charge(source).ok_or(Refusal::SourceShare)?;
-                let place = self.append(List { file, good });
                 let record = Record {
                     peer,
                     last_seen: now,
                     source,
-                    place,
                 };
-                self.add_record(id, &record);
+                self.enter(List { file, good }, &record);
+                tables.set_number(Number::Records, tables.number(Number::Records) + 1);
             }
         }
         Ok(())
@@ -116,46 +115,47 @@ impl Registry {
         let found = tables
             .find_file(hash)
             .and_then(|file| tables.find_peer(file, peer));
-        if let Some(id) = found {
-            let _writing = tables.sequence.write();
-            self.remove(id);
-        }
-        found.is_some()
+        let Some((id, record)) = found.and_then(|id| Some((id, tables.record(id)?))) else {
+            return false;
+        };
+        let _writing = tables.sequence.write();
+        self.remove(id, &record);
+        true
     }
 
-    /// How many records a sweep looks at before it comes round.
+    /// How many places for records a sweep looks at before it comes round.
     pub fn extent(&self) -> u32 {
-        self.tables.number(Number::Highest)
+        self.tables.number(Number::Chunks) * CHUNK_RECORDS
     }
 
-    /// Looks at the next `budget` records, round and round, and removes those that have expired; says how many. A
-    /// record from the future (the clock was set back) is dated now, or it would stay for long.
+    /// Looks at the next `budget` places for records, round and round, and removes the records that have expired; says
+    /// how many. A record from the future (the clock was set back) is dated now, or it would stay for long.
     pub fn sweep(&mut self, now: u32, budget: u32) -> u32 {
         let tables = Arc::clone(&self.tables);
-        let highest = tables.number(Number::Highest);
+        let extent = self.extent();
         let mut removed = 0;
-        for _ in 0..budget.min(highest) {
+        for _ in 0..budget.min(extent.saturating_mul(2)) {
             let id = self.cursor;
-            self.cursor = (id + 1) % highest;
-            let Some(record) = tables.record(id) else {
-                continue;
-            };
-            if tables.is_expired(record.last_seen, now) {
+            let record = tables.record(id);
+            if let Some(record) = record.filter(|one| tables.is_expired(one.last_seen, now)) {
                 // One write each, so that no reader waits for all of them.
                 let _writing = tables.sequence.write();
-                self.remove(id);
+                self.remove(id, &record);
                 removed += 1;
-            } else if record.last_seen > now {
+                // Another record has come to lie here: the next look is at this one.
+                continue;
+            }
+            if let Some(record) = record.filter(|record| record.last_seen > now) {
                 let _writing = tables.sequence.write();
-                let last_seen = now;
                 tables.set_record(
                     id,
                     &Record {
-                        last_seen,
+                        last_seen: now,
                         ..record
                     },
                 );
             }
+            self.cursor = (id + 1) % extent;
         }
         removed
     }
@@ -171,103 +171,89 @@ impl Registry {
             self.discharge(record.source);
             record.source = payer;
         }
-        let List { file, good: before } = record.place.list;
-        if good != before {
-            self.vacate(id, record.place);
-            record.place = self.append(List { file, good });
+        let List { file, good: before } = self.tables.list_of(id);
+        if good == before {
             self.tables.set_record(id, &record);
-            self.enter(id, record.place);
         } else {
-            self.tables.set_record(id, &record);
+            self.leave(id, &record);
+            self.enter(List { file, good }, &record);
         }
     }
 
-    fn remove(&mut self, id: u32) {
+    fn remove(&mut self, id: u32, record: &Record) {
         let tables = Arc::clone(&self.tables);
-        let Some(record) = tables.record(id) else {
-            return;
-        };
-        let file = record.place.list.file;
-        self.vacate(id, record.place);
-        tables
-            .by_peer
-            .remove(tables.hash_of_peer(file, record.peer), id, |other| {
-                tables.record(other).map_or(0, |other| {
-                    tables.hash_of_peer(other.place.list.file, other.peer)
-                })
-            });
+        let file = tables.list_of(id).file;
+        self.leave(id, record);
         self.discharge(record.source);
-        tables.clear_record(id);
-        self.free_records
-            .give(id, |id, next| tables.set_free_record_after(id, next));
         tables.set_number(Number::Records, tables.number(Number::Records) - 1);
         if tables.open {
             self.remove_file_if_unused(file);
         }
     }
 
-    fn take_record(&mut self) -> Option<u32> {
-        let tables = &self.tables;
-        let id = self.free_records.take(|id| tables.free_record_after(id))?;
-        tables.set_number(Number::Highest, self.free_records.fresh);
-        tables.set_number(Number::Records, tables.number(Number::Records) + 1);
-        Some(id)
-    }
+    // Lists.
 
-    fn add_record(&self, id: u32, record: &Record) {
-        let tables = &self.tables;
+    /// Adds a record at the end of a list.
+    fn enter(&mut self, list: List, record: &Record) {
+        let tables = Arc::clone(&self.tables);
+        let position = tables.list_length(list);
+        if position.is_multiple_of(CHUNK_RECORDS) {
+            self.add_chunk(Part {
+                list,
+                number: position / CHUNK_RECORDS,
+            });
+        }
+        let Some(id) = tables.find_in_list(list, position) else {
+            debug_assert!(false, "there are chunks for every record");
+            return;
+        };
+        tables.set_list_length(list, position + 1);
         tables.set_record(id, record);
-        self.enter(id, record.place);
-        tables
-            .by_peer
-            .insert(tables.hash_of_peer(record.place.list.file, record.peer), id);
-    }
-
-    // Places.
-
-    /// A new place at the end of a list.
-    fn append(&self, list: List) -> Place {
-        let position = self.tables.list_length(list);
-        self.tables.set_list_length(list, position + 1);
-        Place { list, position }
-    }
-
-    /// Makes a record be found by its place.
-    fn enter(&self, id: u32, place: Place) {
-        let hash = self.tables.hash_of_place(place);
-        self.tables.by_place.insert(hash, id);
+        let hash = tables.hash_of_peer(list.file, record.peer);
+        tables.by_peer.insert(hash, id);
     }
 
     /// Takes a record out of its list; the last one of the list takes its place.
-    fn vacate(&self, id: u32, place: Place) {
-        let tables = &self.tables;
-        let Some(position) = tables.list_length(place.list).checked_sub(1) else {
+    fn leave(&mut self, id: u32, record: &Record) {
+        let tables = Arc::clone(&self.tables);
+        let list = tables.list_of(id);
+        let position = tables.list_length(list).saturating_sub(1);
+        let Some(last) = tables.find_in_list(list, position) else {
             debug_assert!(false, "a list with a record is not empty");
             return;
         };
-        let last = Place {
-            list: place.list,
-            position,
-        };
-        let moved = tables.find_place(last).filter(|moved| *moved != id);
-        self.leave(id, place);
-        if let Some((moved, record)) = moved.and_then(|id| Some((id, tables.record(id)?))) {
-            self.leave(moved, last);
-            tables.set_record(moved, &Record { place, ..record });
-            self.enter(moved, place);
+        let hash_of = |id| tables.hash_of_record(id);
+        let hash = tables.hash_of_peer(list.file, record.peer);
+        tables.by_peer.remove(hash, id, hash_of);
+        if let Some(moved) = tables.record(last).filter(|_| last != id) {
+            let hash = tables.hash_of_record(last);
+            tables.by_peer.remove(hash, last, hash_of);
+            tables.set_record(id, &moved);
+            tables.by_peer.insert(hash, id);
         }
-        tables.set_list_length(place.list, position);
+        tables.clear_record(last);
+        tables.set_list_length(list, position);
+        if position.is_multiple_of(CHUNK_RECORDS) {
+            self.remove_chunk(last / CHUNK_RECORDS);
+        }
     }
 
-    fn leave(&self, id: u32, place: Place) {
+    fn add_chunk(&mut self, part: Part) {
         let tables = &self.tables;
-        tables
-            .by_place
-            .remove(tables.hash_of_place(place), id, |other| {
-                tables
-                    .record(other)
-                    .map_or(0, |other| tables.hash_of_place(other.place))
-            });
+        let Some(chunk) = self.free_chunks.take(|id| tables.free_chunk_after(id)) else {
+            return;
+        };
+        tables.set_number(Number::Chunks, self.free_chunks.fresh);
+        tables.set_part(chunk, part);
+        tables.by_part.insert(tables.hash_of_part(part), chunk);
+    }
+
+    fn remove_chunk(&mut self, chunk: u32) {
+        let tables = &self.tables;
+        let hash_of = |chunk| tables.hash_of_part(tables.part(chunk));
+        tables.by_part.remove(hash_of(chunk), chunk, hash_of);
+        self.free_chunks
+            .give(chunk, |id, next| tables.set_free_chunk_after(id, next));
     }
 
     // Files.
@@ -329,47 +315,6 @@ impl Registry {
             });
         self.free_sources
             .give(id, |id, next| tables.set_free_source_after(id, next));
-    }
-}
-
-/// Ids of a table's entries that are not in use: those that never were, and a list of others, whose links lie in the
-/// entries themselves.
-#[derive(Debug)]
-struct FreeList {
-    /// The first of the list; [`NONE`] where it is empty.
-    first: u32,
-    /// The lowest id that was never used.
-    fresh: u32,
-    capacity: u32,
-}
-
-/// The end of a free list.
-const NONE: u32 = u32::MAX;
-
-impl FreeList {
-    fn new(capacity: u32) -> Self {
-        Self {
-            first: NONE,
-            fresh: 0,
-            capacity,
-        }
-    }
-
-    fn take(&mut self, after: impl Fn(u32) -> u32) -> Option<u32> {
-        if self.first != NONE {
-            let id = self.first;
-            self.first = after(id);
-            return Some(id);
-        }
-        (self.fresh < self.capacity).then(|| {
-            self.fresh += 1;
-            self.fresh - 1
-        })
-    }
-
-    fn give(&mut self, id: u32, set_after: impl Fn(u32, u32)) {
-        set_after(id, self.first);
-        self.first = id;
     }
 }
 

@@ -6,13 +6,18 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
+use std::time::Duration;
 
 use super::shares::Refusal;
 use crate::sys::shared::Shared;
 
-/// How often a reader tries again when the owner has written meanwhile. A write takes microseconds; the owner may
-/// lose the processor in the middle of one, so the reader yields its own.
-const ATTEMPTS: usize = 1000;
+/// How often a reader tries again when the owner has written meanwhile: at first at once, for a write takes
+/// microseconds. Then it sleeps in between, about a quarter of a second in all, for the owner may have lost the
+/// processor in the middle of a write.
+const ATTEMPTS_AT_ONCE: usize = 50;
+const ATTEMPTS: usize = ATTEMPTS_AT_ONCE + 1500;
+const NAP: Duration = Duration::from_micros(100);
 
 /// The lock.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ impl Sequence {
     /// # Errors
     /// [`Refusal::Busy`] where the owner wrote meanwhile, each time.
     pub fn read<T>(&self, mut look: impl FnMut() -> T) -> Result<T, Refusal> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let before = self.version();
             if before.is_multiple_of(2) {
                 let seen = look();
@@ -47,7 +52,11 @@ impl Sequence {
                     return Ok(seen);
                 }
             }
-            std::thread::yield_now();
+            if attempt < ATTEMPTS_AT_ONCE {
+                thread::yield_now();
+            } else {
+                thread::sleep(NAP);
+            }
         }
         Err(Refusal::Busy)
     }

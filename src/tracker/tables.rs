@@ -2,13 +2,13 @@
 //!
 //! | table | an entry |
 //! |---|---|
-//! | records | a registered peer: address; last seen and source; its place in a list |
-//! | hashes | a file: its hash, and the lengths of its two lists: good peers, and others |
+//! | chunks | seven registered peers of one list: addresses, last seen, source |
+//! | files | a cascade hash, and the lengths of the file's two lists: good peers, and others |
 //! | sources | who registers: its key, and how many records it has |
 //!
-//! Records stay where they are; a *place* is a list and a position in it. The places of a list are dense, so that a
-//! random record of a file is one look-up away. Four indices find entries: by cascade hash, by peer, by place and by
-//! source. Strangers choose most of what is hashed, so the hash has a secret key.
+//! A list is dense: its records are numbered from 0, and all of its chunks but the last are full, so that a random
+//! record of a file is one look-up away. Four indices find entries: files by cascade hash, records by peer, chunks by
+//! their part of a list, and sources. Strangers choose most of what is hashed, so the hash has a secret key.
 //!
 //! There is one writer. A sequence lock tells readers whether what they read belongs together: its number is odd
 //! while something is being written, and another one afterwards. Nothing that a reader finds is believed to be in
@@ -20,12 +20,14 @@ use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::index::Index;
-use super::record::{List, Place, RECORD_WORDS, Record, address_word};
+use super::record::{CHUNK_RECORDS, List, Part, RECORD_WORDS, Record, address_word};
 use super::sequence::Sequence;
 use super::shares::{Refusal, Shares, Source};
 use crate::hash::{CascadeHash, HASH_LEN};
 use crate::sys::shared::Shared;
 
+/// Words of a chunk: what it is, one to spare, and the records; 128 bytes.
+const CHUNK_WORDS: usize = 2 + CHUNK_RECORDS as usize * RECORD_WORDS;
 /// Words of a cascade hash, and of an entry that has one: the lengths of its lists follow.
 const HASH_WORDS: usize = HASH_LEN / 8;
 const FILE_WORDS: usize = HASH_WORDS + 1;
@@ -34,8 +36,8 @@ const FILE_WORDS: usize = HASH_WORDS + 1;
 pub(super) enum Number {
     /// Records in use.
     Records,
-    /// Records that were ever in use: none lies above.
-    Highest,
+    /// Chunks that were ever in use: none lies above.
+    Chunks,
 }
 
 /// What happens to a peer that registers.
@@ -52,13 +54,13 @@ pub(super) enum Admission {
 pub(super) struct Tables {
     pub sequence: Sequence,
     numbers: Shared<AtomicU64>,
-    records: Shared<AtomicU64>,
+    chunks: Shared<AtomicU64>,
     files: Shared<AtomicU64>,
     sources: Shared<AtomicU64>,
     source_counts: Shared<AtomicU32>,
     pub by_hash: Index,
     pub by_peer: Index,
-    pub by_place: Index,
+    pub by_part: Index,
     pub by_source: Index,
     keys: RandomState,
     pub shares: Shares,
@@ -81,16 +83,17 @@ impl Tables {
         keys: RandomState,
     ) -> io::Result<Self> {
         let capacity = shares.capacity;
+        let chunks = Self::chunks(capacity, files);
         Ok(Self {
             sequence: Sequence::new()?,
-            numbers: Shared::new(Number::Highest as usize + 1)?,
-            records: Shared::new(capacity as usize * RECORD_WORDS)?,
+            numbers: Shared::new(Number::Chunks as usize + 1)?,
+            chunks: Shared::new(chunks as usize * CHUNK_WORDS)?,
             files: Shared::new(files as usize * FILE_WORDS)?,
             sources: Shared::new(Self::sources(capacity) as usize)?,
             source_counts: Shared::new(Self::sources(capacity) as usize)?,
             by_hash: Index::new(files)?,
             by_peer: Index::new(capacity)?,
-            by_place: Index::new(capacity)?,
+            by_part: Index::new(chunks)?,
             by_source: Index::new(Self::sources(capacity))?,
             keys,
             shares,
@@ -104,16 +107,17 @@ impl Tables {
         capacity.saturating_add(1)
     }
 
+    /// How many chunks there can be: the full ones, and the last one of each list that is not empty.
+    pub fn chunks(capacity: u32, files: u32) -> u32 {
+        let lists = files.saturating_mul(2).min(capacity);
+        (capacity / CHUNK_RECORDS).saturating_add(lists)
+    }
+
     /// Bytes of memory, once every page was touched.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        let words = self.numbers.len() + self.records.len() + self.files.len() + self.sources.len();
-        let indices = [
-            &self.by_hash,
-            &self.by_peer,
-            &self.by_place,
-            &self.by_source,
-        ];
+        let words = self.numbers.len() + self.chunks.len() + self.files.len() + self.sources.len();
+        let indices = [&self.by_hash, &self.by_peer, &self.by_part, &self.by_source];
         words * 8 + self.source_counts.len() * 4 + indices.map(Index::bytes).iter().sum::<usize>()
     }
 
@@ -151,15 +155,24 @@ impl Tables {
 
     pub fn find_peer(&self, file: u32, peer: SocketAddrV4) -> Option<u32> {
         self.by_peer.find(self.hash_of_peer(file, peer), |id| {
-            self.record(id)
-                .is_some_and(|record| record.peer == peer && record.place.list.file == file)
+            self.record(id).is_some_and(|record| record.peer == peer)
+                && self.list_of(id).file == file
         })
     }
 
-    pub fn find_place(&self, place: Place) -> Option<u32> {
-        self.by_place.find(self.hash_of_place(place), |id| {
-            self.record(id).is_some_and(|record| record.place == place)
-        })
+    /// The chunk that is this part of a list.
+    pub fn find_chunk(&self, part: Part) -> Option<u32> {
+        self.by_part
+            .find(self.hash_of_part(part), |chunk| self.part(chunk) == part)
+    }
+
+    /// The record with this number in a list.
+    pub fn find_in_list(&self, list: List, position: u32) -> Option<u32> {
+        let part = Part {
+            list,
+            number: position / CHUNK_RECORDS,
+        };
+        Some(self.find_chunk(part)? * CHUNK_RECORDS + position % CHUNK_RECORDS)
     }
 
     pub fn find_source(&self, source: Source) -> Option<u32> {
@@ -185,8 +198,15 @@ impl Tables {
         self.keys.hash_one((file, address_word(peer)))
     }
 
-    pub fn hash_of_place(&self, place: Place) -> u64 {
-        self.keys.hash_one(place.word())
+    /// The hash of a record in use.
+    pub fn hash_of_record(&self, id: u32) -> u64 {
+        self.record(id).map_or(0, |record| {
+            self.hash_of_peer(self.list_of(id).file, record.peer)
+        })
+    }
+
+    pub fn hash_of_part(&self, part: Part) -> u64 {
+        self.keys.hash_one(part.word())
     }
 
     pub fn hash_of_source(&self, source: Source) -> u64 {
@@ -203,39 +223,44 @@ impl Tables {
         store(&self.numbers, number as usize, value.into());
     }
 
-    /// The record with this id, if it is in use.
+    /// The record with this id, if it is in use. Ids number the records of all chunks.
     pub fn record(&self, id: u32) -> Option<Record> {
-        Record::from_words([0, 1, 2].map(|word| self.record_word(id, word)))
+        let at = record_at(id);
+        Record::from_words([load(&self.chunks, at), load(&self.chunks, at + 1)])
     }
 
     pub fn set_record(&self, id: u32, record: &Record) {
         for (word, value) in record.words().into_iter().enumerate() {
-            self.set_record_word(id, word, value);
+            store(&self.chunks, record_at(id) + word, value);
         }
     }
 
     pub fn clear_record(&self, id: u32) {
-        for word in 0..RECORD_WORDS {
-            self.set_record_word(id, word, 0);
-        }
+        store(&self.chunks, record_at(id), 0);
     }
 
-    fn record_word(&self, id: u32, word: usize) -> u64 {
-        load(&self.records, id as usize * RECORD_WORDS + word)
+    /// The list to which a record belongs.
+    pub fn list_of(&self, id: u32) -> List {
+        self.part(id / CHUNK_RECORDS).list
     }
 
-    fn set_record_word(&self, id: u32, word: usize, value: u64) {
-        store(&self.records, id as usize * RECORD_WORDS + word, value);
+    /// Which part of a list a chunk is.
+    pub fn part(&self, chunk: u32) -> Part {
+        Part::from_word(load(&self.chunks, chunk as usize * CHUNK_WORDS))
+    }
+
+    pub fn set_part(&self, chunk: u32, part: Part) {
+        store(&self.chunks, chunk as usize * CHUNK_WORDS, part.word());
     }
 
     // Entries that are not in use form lists; the number of the next one lies in them.
 
-    pub fn free_record_after(&self, id: u32) -> u32 {
-        self.record_word(id, 1) as u32
+    pub fn free_chunk_after(&self, id: u32) -> u32 {
+        load(&self.chunks, id as usize * CHUNK_WORDS) as u32
     }
 
-    pub fn set_free_record_after(&self, id: u32, next: u32) {
-        self.set_record_word(id, 1, next.into());
+    pub fn set_free_chunk_after(&self, id: u32, next: u32) {
+        store(&self.chunks, id as usize * CHUNK_WORDS, next.into());
     }
 
     pub fn free_file_after(&self, id: u32) -> u32 {
@@ -307,6 +332,12 @@ impl Tables {
 /// Both lengths of a file share a word.
 fn shift(list: List) -> u32 {
     if list.good { 32 } else { 0 }
+}
+
+/// Where a record's words begin.
+fn record_at(id: u32) -> usize {
+    let (chunk, number) = (id / CHUNK_RECORDS, id % CHUNK_RECORDS);
+    chunk as usize * CHUNK_WORDS + 2 + number as usize * RECORD_WORDS
 }
 
 fn load(cells: &[AtomicU64], at: usize) -> u64 {

@@ -1,6 +1,6 @@
 //! The registry from the side of those who only read it: children that serve a connection, or save the state.
 //!
-//! Nobody waits for a lock that a dying process could keep; see [`super::sequence`] for how a reader knows that what it
+//! Nobody waits for a lock that a dying process could keep; see the module `sequence` for how a reader knows that what it
 //! read belongs together.
 
 use std::net::{IpAddr, SocketAddrV4};
@@ -8,15 +8,19 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::record::{List, Place, Record};
+use super::record::{CHUNK_RECORDS, List, Record};
 use super::shares::Refusal;
 use super::tables::{Number, Tables};
 use crate::hash::CascadeHash;
 use crate::wire::tracker::{MAX_RECORDS, PeerRecord};
 
-/// Up to this many peers of a file are all looked at, in random order, until enough are found; beyond, as many are
-/// drawn at random. So a list has a bounded cost, and misses peers only where nearly all others have expired.
-const LOOKS: u32 = 128;
+/// Up to this many peers of a file are all looked at, in random order, until enough are found.
+const FEW: u32 = 64;
+/// Of a file with more peers, so many random parts are looked at until enough are found: a list has a bounded cost,
+/// and misses peers only where nearly all others have expired.
+const PARTS: usize = 32;
+/// So many peers are taken of a part: neighbours are cheap, but they are no random choice.
+const NEIGHBOURS: usize = 4;
 
 /// Reads the registry.
 #[derive(Debug, Clone)]
@@ -107,23 +111,19 @@ impl View {
             .map(|_| ())
     }
 
-    /// All that is registered, in no order. Each registration is consistent; what is registered or removed meanwhile
-    /// may be among them or not.
+    /// All that is registered, in no order. Each registration is consistent. What changes meanwhile may be among them
+    /// or not, and what is moved for it may be missed or come twice.
     pub fn registrations(&self) -> impl Iterator<Item = Registration> + '_ {
-        (0..self.0.number(Number::Highest)).filter_map(|id| {
-            self.0
-                .sequence
-                .read(|| self.registration(id))
-                .ok()
-                .flatten()
-        })
+        (0..self.0.number(Number::Chunks) * CHUNK_RECORDS)
+            .filter_map(|id| self.0.sequence.read(|| self.registration(id)).ok()?)
     }
 
     fn registration(&self, id: u32) -> Option<Registration> {
         let record = self.0.record(id)?;
+        let list = self.0.list_of(id);
         Some(Registration {
-            hash: self.0.file(record.place.list.file),
-            peer: record.into(),
+            hash: self.0.file(list.file),
+            peer: record.shown(list),
             source: self.0.source(record.source).into(),
         })
     }
@@ -136,30 +136,54 @@ impl View {
         chosen: &mut Vec<PeerRecord>,
         wanted: impl Fn(&Record) -> bool,
     ) {
-        for position in draw(self.0.list_length(list), rng) {
-            if chosen.len() >= MAX_RECORDS {
-                return;
-            }
-            let record = self
-                .0
-                .find_place(Place { list, position })
-                .and_then(|id| self.0.record(id));
-            chosen.extend(record.filter(&wanted).map(PeerRecord::from));
+        let length = self.0.list_length(list);
+        let start = chosen.len();
+        if length <= FEW {
+            let all = (0..length).collect();
+            self.choose_of(list, all, MAX_RECORDS, rng, chosen, &wanted);
+            return;
         }
+        for number in random_parts(length, rng) {
+            let first = number * CHUNK_RECORDS;
+            let part = (first..length.min(first + CHUNK_RECORDS)).collect();
+            self.choose_of(list, part, NEIGHBOURS, rng, chosen, &wanted);
+            if chosen.len() >= MAX_RECORDS {
+                break;
+            }
+        }
+        // Nobody shall see who lies beside whom.
+        rng.shuffle(&mut chosen[start..]);
+    }
+
+    /// Adds at most `most` of the records at these positions of a list, in random order.
+    fn choose_of(
+        &self,
+        list: List,
+        mut positions: Vec<u32>,
+        most: usize,
+        rng: &mut Rng,
+        chosen: &mut Vec<PeerRecord>,
+        wanted: impl Fn(&Record) -> bool,
+    ) {
+        rng.shuffle(&mut positions);
+        let room = MAX_RECORDS.saturating_sub(chosen.len()).min(most);
+        let records = positions
+            .into_iter()
+            .filter_map(|position| self.0.record(self.0.find_in_list(list, position)?))
+            .filter(wanted)
+            .take(room);
+        chosen.extend(records.map(|record| record.shown(list)));
     }
 }
 
-/// Different numbers below `length` in random order: all of them, or as many as are looked at.
-fn draw(length: u32, rng: &mut Rng) -> impl Iterator<Item = u32> + '_ {
-    let mut drawn: Vec<u32> = Vec::with_capacity(LOOKS.min(length) as usize);
-    let mut all: Vec<u32> = (0..if length <= LOOKS { length } else { 0 }).collect();
-    (0..length.min(LOOKS)).filter_map(move |_| {
-        if length <= LOOKS {
-            return Some(all.swap_remove(rng.usize(..all.len())));
+/// Different parts of a list of this length, in random order; long ones more often than a short one at the end.
+fn random_parts(length: u32, rng: &mut Rng) -> Vec<u32> {
+    let mut parts = Vec::with_capacity(PARTS);
+    for _ in 0..PARTS {
+        let part = rng.u32(..length) / CHUNK_RECORDS;
+        if !parts.contains(&part) {
+            parts.push(part);
         }
-        let number = rng.u32(..length);
-        let new = !drawn.contains(&number);
-        drawn.push(number);
-        new.then_some(number)
-    })
+    }
+    parts
 }

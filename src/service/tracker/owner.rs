@@ -21,7 +21,7 @@ use crate::wire::tracker::{Command, Request};
 /// How long after a save the next one may be.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Records that one sweep looks at: well below a millisecond, even if all have expired.
-const SWEEP_SIZE: u32 = 512;
+const SWEEP_SIZE: u32 = 256;
 /// How long the sweeps take to come round, unless there are so few records that one sweep sees them all.
 const SWEEP_ROUND: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_AT_MOST: Duration = Duration::from_secs(1);

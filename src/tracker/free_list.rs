@@ -1,0 +1,44 @@
+//! Which entries of a table are free.
+
+/// Ids of a table's entries that are not in use: those that never were, and a list of others, whose links lie in the
+/// entries themselves.
+#[derive(Debug)]
+pub(super) struct FreeList {
+    /// The first of the list; [`NONE`] where it is empty.
+    first: u32,
+    /// The lowest id that was never used.
+    pub fresh: u32,
+    capacity: u32,
+}
+
+/// The end of a free list.
+const NONE: u32 = u32::MAX;
+
+impl FreeList {
+    pub fn new(capacity: u32) -> Self {
+        Self {
+            first: NONE,
+            fresh: 0,
+            capacity,
+        }
+    }
+
+    /// An id that is not in use; `after` knows the links.
+    pub fn take(&mut self, after: impl Fn(u32) -> u32) -> Option<u32> {
+        if self.first != NONE {
+            let id = self.first;
+            self.first = after(id);
+            return Some(id);
+        }
+        (self.fresh < self.capacity).then(|| {
+            self.fresh += 1;
+            self.fresh - 1
+        })
+    }
+
+    /// Takes an id back; `set_after` keeps its link.
+    pub fn give(&mut self, id: u32, set_after: impl Fn(u32, u32)) {
+        set_after(id, self.first);
+        self.first = id;
+    }
+}
