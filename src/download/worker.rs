@@ -95,6 +95,8 @@ struct Connection {
     stream: TcpStream,
     requests: u32,
     responses: u32,
+    /// Whether a request was ever sent before the one before it was answered.
+    ahead: bool,
     incoming: Incoming,
     /// When the peer last sent something that it owed, or began to owe something.
     last_heard: Instant,
@@ -118,7 +120,7 @@ impl Worker<'_> {
             }
             self.send_requests()?;
             if !self.sent.is_empty() {
-                self.receive()?;
+                self.receive().or_else(|error| self.forgive(error))?;
             }
         }
     }
@@ -215,6 +217,7 @@ impl Worker<'_> {
         // One write per request; the socket has room for all that may be outstanding.
         let written = (&connection.stream).write_all(&request.encode());
         connection.requests += 1;
+        connection.ahead |= !self.sent.is_empty();
         self.waiting.pop_front();
         self.sent.push_back(Sent { order, extended });
         match written {
@@ -247,6 +250,7 @@ impl Worker<'_> {
             stream,
             requests: 0,
             responses: 0,
+            ahead: false,
             incoming: Incoming::default(),
             last_heard: Instant::now(),
         })
@@ -308,6 +312,21 @@ impl Worker<'_> {
             Failure::Silent,
             Reason::new(ReasonKind::Silent, SILENCE.as_secs() as u32),
         ))
+    }
+
+    /// A peer that takes several requests for one may answer others than those that it owes: a lie on a connection
+    /// on which requests were sent ahead gets it another chance, with one request at a time.
+    fn forgive(&mut self, error: GiveUp) -> Result<(), GiveUp> {
+        let ahead = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.ahead);
+        if error.0 == Failure::Lied && ahead && !self.habits.is_one_at_a_time() {
+            self.habits.one_at_a_time();
+            self.start_over();
+            return Ok(());
+        }
+        Err(error)
     }
 
     /// The response to the oldest request is complete.
