@@ -180,13 +180,9 @@ fn the_first_page_refers_to_each_other_page_and_no_page_to_one_that_is_not_there
     let references = |lines: Vec<&str>| -> BTreeSet<String> {
         lines
             .into_iter()
-            .filter_map(|line| line.strip_prefix(".Xr cascade"))
-            .map(|rest| {
-                let words: Vec<&str> = rest.split_whitespace().take(2).collect();
-                format!("cascade{}", words.join(" "))
-            })
-            .map(|title| title.replacen("cascade1", "cascade 1", 1))
-            .map(|title| title.replacen("cascade5", "cascade 5", 1))
+            .filter_map(|line| line.strip_prefix(".Xr "))
+            .map(|words| words.split(' ').take(2).collect::<Vec<_>>().join(" "))
+            .filter(|title| title.starts_with("cascade"))
             .collect()
     };
     for page in &pages {

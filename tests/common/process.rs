@@ -180,16 +180,27 @@ impl Finished {
         }
     }
 
-    /// The one line that an error is.
+    /// The one line that an error is: it says what could not be done; a wrong command line may say so otherwise.
     #[track_caller]
     pub fn error(&self) -> &str {
+        let begins = match self.status.code() {
+            Some(2) => "cascade: ",
+            _ => "cascade: cannot ",
+        };
         let errors: Vec<&str> = self
             .stderr
             .lines()
-            .filter(|line| line.starts_with("cascade: "))
+            .filter(|line| line.starts_with(begins))
             .collect();
         assert_eq!(errors.len(), 1, "an error is one line: {self:#?}");
         errors[0]
+    }
+
+    /// Checks that nothing is said to have failed.
+    #[track_caller]
+    pub fn assert_no_error(&self) {
+        let complains = self.stderr.contains("cascade: cannot ");
+        assert!(!complains, "nothing failed: {self:#?}");
     }
 
     /// The lines of results on standard output; where it listened is none.
