@@ -95,8 +95,8 @@ struct Connection {
     stream: TcpStream,
     requests: u32,
     responses: u32,
-    /// Whether a request was ever sent before the one before it was answered.
-    ahead: bool,
+    /// The length that the last header announced.
+    announced: Option<u64>,
     incoming: Incoming,
     /// When the peer last sent something that it owed, or began to owe something.
     last_heard: Instant,
@@ -217,7 +217,6 @@ impl Worker<'_> {
         // One write per request; the socket has room for all that may be outstanding.
         let written = (&connection.stream).write_all(&request.encode());
         connection.requests += 1;
-        connection.ahead |= !self.sent.is_empty();
         self.waiting.pop_front();
         self.sent.push_back(Sent { order, extended });
         match written {
@@ -250,7 +249,7 @@ impl Worker<'_> {
             stream,
             requests: 0,
             responses: 0,
-            ahead: false,
+            announced: None,
             incoming: Incoming::default(),
             last_heard: Instant::now(),
         })
@@ -314,19 +313,32 @@ impl Worker<'_> {
         ))
     }
 
-    /// A peer that takes several requests for one may answer others than those that it owes: a lie on a connection
-    /// on which requests were sent ahead gets it another chance, with one request at a time.
+    /// A peer that loses requests which were sent ahead answers a later one than it owes. That is no lie: it gets one
+    /// request at a time from now on. A block that nobody asked for is a lie.
     fn forgive(&mut self, error: GiveUp) -> Result<(), GiveUp> {
-        let ahead = self
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.ahead);
-        if error.0 == Failure::Lied && ahead && !self.habits.is_one_at_a_time() {
-            self.habits.one_at_a_time();
-            self.start_over();
-            return Ok(());
+        let GiveUp(Failure::Lied, reason) = &error else {
+            return Err(error);
+        };
+        let Some(connection) = self.connection.as_ref() else {
+            return Err(error);
+        };
+        let later = || self.sent.iter().skip(1).map(|sent| sent.order.block);
+        let is_a_later_one = match reason.kind {
+            ReasonKind::WrongBlock => connection.incoming.mismatch().is_some_and(|hash| {
+                later()
+                    .any(|block| self.to.cascade.block_hashes().get(block as usize) == Some(&hash))
+            }),
+            ReasonKind::WrongLength => connection.announced.is_some_and(|length| {
+                later().any(|block| self.to.cascade.geometry().block_length(block) == length)
+            }),
+            _ => false,
+        };
+        if !is_a_later_one {
+            return Err(error);
         }
-        Err(error)
+        self.habits.one_at_a_time();
+        self.start_over();
+        Ok(())
     }
 
     /// The response to the oldest request is complete.
@@ -356,6 +368,7 @@ impl Worker<'_> {
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
+        connection.announced = Some(header.length);
         match header.status {
             Status::Success => {
                 let length = self.to.cascade.geometry().block_length(block);
