@@ -11,6 +11,10 @@ const MAX_AHEAD_BYTES: u64 = 4 << 20;
 /// PROTOCOL §4: at most 16 requests outstanding with a peer that has not shown the extension.
 const MAX_AHEAD_PLAIN: usize = 16;
 const MAX_AHEAD_EXTENDED: usize = 256;
+/// How long a worker of which nothing is known is trusted to answer soon.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A second request for a block must promise to save at least so much time.
+const WORTHWHILE: Duration = Duration::from_millis(200);
 
 impl Plan {
     /// A block for a worker that has room for one.
@@ -113,7 +117,7 @@ impl Plan {
         candidates
             .filter(|(end, block)| {
                 // Worth a second request only where this worker should win clearly.
-                *end > now + own * 2
+                *end > now + (own * 2).max(WORTHWHILE)
                     && self.blocks.is_asked_for_once(*block)
                     && peer.knowledge.may_have(*block, now)
             })
@@ -133,8 +137,9 @@ pub(super) fn expected_end(
 ) -> Duration {
     let since = given.max(worker.last_answer);
     if worker.rate == 0.0 {
-        // Nothing is known of it: as long again as it has taken so far.
-        return now + now.saturating_sub(since) + Duration::from_secs(1);
+        // Nothing is known of it: it is trusted for a moment; then it may take as long again as it has taken so far.
+        let waited = now.saturating_sub(since);
+        return if waited < PATIENCE { now } else { now + waited };
     }
     let per_block = Duration::from_secs_f64((size as f64 / worker.rate).min(1e6));
     let due = since + per_block * (place as u32 + 1);
