@@ -20,6 +20,8 @@ use super::{Place, TrackerAddress};
 
 /// How often a peer subscribes again (PROTOCOL §2).
 const RENEW: Duration = Duration::from_secs(600);
+/// How long leaving may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -55,6 +57,7 @@ pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -
         tracker,
         place,
         warned: false,
+        timeout: client::TIMEOUT,
     };
     let mut schedules: Vec<Schedule<'_>> = files
         .into_iter()
@@ -81,10 +84,35 @@ pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -
     }
 }
 
+/// Takes this node off the tracker's lists (PROTOCOL §5, command 3), as far as a moment allows: the tracker forgets it
+/// anyway, later. Answers the exit status.
+pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) -> u8 {
+    let deadline = Instant::now() + FAREWELL;
+    let mut announcer = Announcer {
+        tracker,
+        place,
+        warned: true,
+        timeout: FAREWELL,
+    };
+    for hash in hashes {
+        announcer.timeout = deadline.saturating_duration_since(Instant::now());
+        // A tracker that does not know the command refuses, and that is that.
+        if !matches!(
+            announcer.ask(Command::Unsubscribe, *hash),
+            Ok(_) | Err(AskError::Refused { .. })
+        ) {
+            return 1;
+        }
+    }
+    0
+}
+
 struct Announcer<'a> {
     tracker: &'a TrackerAddress,
     place: &'a Place,
     warned: bool,
+    /// How long an exchange may take.
+    timeout: Duration,
 }
 
 impl Announcer<'_> {
@@ -151,7 +179,7 @@ impl Announcer<'_> {
         command: Command,
         hash: CascadeHash,
     ) -> Result<Vec<PeerRecord>, AskError> {
-        let connection = client::connect(tracker, client::TIMEOUT)?;
+        let connection = client::connect(tracker, self.timeout)?;
         let peer = self.own_address(connection.local_addr(), tracker);
         let command = if peer == NOBODY {
             Command::List

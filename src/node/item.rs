@@ -1,6 +1,7 @@
 //! One file of a node: its cascade file, its data, and how far it is.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::hash::CascadeHash;
 use crate::service::blocks::ServedFile;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
+use crate::store::stamp::{self, Stamp};
 use crate::sys::pipe::{Receiver, Sender, packet_pipe};
 use crate::text::escape_path;
 
@@ -57,6 +59,10 @@ pub struct Item {
     pub data: DataFile,
     /// Which blocks are verified.
     pub present: Arc<Bitmap>,
+    /// Whether the data file is still what was verified.
+    pub stamp: Arc<Stamp>,
+    /// When the data file was changed last before it was verified.
+    pub modified: u64,
     /// Figures of the download.
     pub progress: Arc<Progress>,
     /// Where announcers put the peers that they find, and where the downloader takes them; nothing without trackers.
@@ -84,6 +90,8 @@ impl Item {
             meta: Arc::new(meta),
             data: DataFile::open(data)?,
             present: Arc::new(Bitmap::new(geometry.blocks())?),
+            stamp: Arc::new(Stamp::new()?),
+            modified: 0,
             progress: Arc::new(Progress::new()?),
             found: tracked.then(packet_pipe).transpose()?,
             stage: Stage::Unverified,
@@ -104,6 +112,28 @@ impl Item {
             self.name
         );
         Ok(cascade)
+    }
+
+    /// Begins with nothing known of the data file, and notes when it was changed last.
+    ///
+    /// # Errors
+    /// Where the file cannot be looked at.
+    pub fn begin_verification(&mut self) -> io::Result<()> {
+        self.present.clear_all();
+        self.modified = stamp::modified(self.data.reading())?;
+        Ok(())
+    }
+
+    /// Whether the data file was changed since its verification began, so that the result is worth nothing.
+    pub fn changed_meanwhile(&self) -> bool {
+        stamp::modified(self.data.reading()).is_ok_and(|modified| modified != self.modified)
+    }
+
+    /// The file is complete: from now on it must not change.
+    pub fn freeze(&self) {
+        if let Ok(modified) = stamp::modified(self.data.reading()) {
+            self.stamp.freeze(modified);
+        }
     }
 
     /// Whether nothing has to be done: the file has its name, all blocks, and the right length.
@@ -133,6 +163,7 @@ impl Item {
             data: Arc::clone(self.data.reading()),
             meta: (Arc::clone(&self.meta), meta_length),
             present: Arc::clone(&self.present),
+            stamp: Arc::clone(&self.stamp),
         }
     }
 

@@ -14,6 +14,7 @@ use super::item::Item;
 use super::{Place, TrackerAddress};
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
+use crate::hash::CascadeHash;
 use crate::logging;
 use crate::server::{self, Limits};
 use crate::service::blocks::BlocksService;
@@ -58,6 +59,20 @@ pub fn start_announcer(tracker: &TrackerAddress, place: &Place, items: &[Item]) 
     });
     let announced: Vec<Announced<'_>> = announced.collect();
     fork::spawn_leaf(&keep, || announcer::run(tracker, place, announced))
+}
+
+/// Takes this node off a tracker's lists, in a process that ends within a second or so; nothing where it is on none.
+pub fn start_farewell(
+    tracker: &TrackerAddress,
+    place: &Place,
+    items: &[Item],
+) -> io::Result<Option<Pid>> {
+    if place.listeners.is_empty() {
+        return Ok(None);
+    }
+    let keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
+    let hashes: Vec<CascadeHash> = items.iter().map(|item| item.hash).collect();
+    fork::spawn_leaf(&keep, || announcer::leave(tracker, place, &hashes)).map(Some)
 }
 
 /// Verifies what is there of a file, on all cores. It has threads, and forks nothing.

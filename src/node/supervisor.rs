@@ -152,6 +152,7 @@ impl<'a> Supervisor<'a> {
             if item.data.reading().metadata()?.len() == 0 {
                 self.verified(index);
             } else {
+                item.begin_verification()?;
                 item.stage = Stage::Verifying(roles::start_verifier(item)?);
             }
         }
@@ -264,6 +265,7 @@ impl<'a> Supervisor<'a> {
 
     fn completed(&mut self, index: usize) {
         self.items[index].stage = Stage::Complete;
+        self.items[index].freeze();
         self.display.update(&self.items);
         let item = &self.items[index];
         crate::logging::say(&summary(item));
@@ -329,6 +331,13 @@ impl<'a> Supervisor<'a> {
 
     fn verifier_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
         match status {
+            Some(0) if self.items[index].changed_meanwhile() => {
+                log::warn!(
+                    "{} was changed while it was verified; once more",
+                    self.items[index].name
+                );
+                self.rest_or_give_up(index, Stage::Unverified);
+            }
             Some(0) => self.verified(index),
             Some(1) => self.give_up(index, Status::Failed),
             _ => {
@@ -372,15 +381,27 @@ impl<'a> Supervisor<'a> {
     /// Where the children cannot be waited for.
     pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
         self.display.clear();
+        self.leave_trackers();
         let mut children = self.children();
-        signal_all(&children, Signal::SIGTERM);
+        // The processes that say farewell end by themselves, within a second.
+        let farewells: Vec<Pid> = self
+            .announcers
+            .iter()
+            .filter_map(|(_, role)| role.pid())
+            .collect();
+        children
+            .iter()
+            .filter(|pid| !farewells.contains(pid))
+            .for_each(|pid| signal(*pid, Signal::SIGTERM));
         let deadline = Instant::now() + self.limits.grace + REST;
         while !children.is_empty() {
             let again = signals
                 .take_any(&[Signal::SIGTERM, Signal::SIGINT])
                 .is_some();
             if again || Instant::now() >= deadline {
-                signal_all(&children, Signal::SIGKILL);
+                children
+                    .iter()
+                    .for_each(|pid| signal(*pid, Signal::SIGKILL));
             }
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
@@ -395,25 +416,42 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    /// Tells the trackers that this node goes, each from a process of its own, which is given a moment for it.
+    fn leave_trackers(&mut self) {
+        for (tracker, role) in &mut self.announcers {
+            let Role::Running(pid) = *role else { continue };
+            // It may be waiting for an answer: what it would subscribe now would be wrong.
+            signal(pid, Signal::SIGKILL);
+            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+            *role = match roles::start_farewell(tracker, &self.place, &self.items) {
+                Ok(Some(pid)) => Role::Running(pid),
+                Ok(None) | Err(_) => Role::None,
+            };
+        }
+    }
+
     fn children(&self) -> Vec<Pid> {
         let roles = self
             .announcers
             .iter()
             .map(|(_, role)| *role)
             .chain([self.listener]);
-        let of_roles = roles.filter_map(|role| match role {
-            Role::Running(pid) => Some(pid),
-            Role::None | Role::Due(_) => None,
-        });
         let of_items = self.items.iter().filter_map(|item| match item.stage {
             Stage::Verifying(pid) | Stage::Downloading(pid) => Some(pid),
             _ => None,
         });
-        of_roles.chain(of_items).collect()
+        roles.filter_map(Role::pid).chain(of_items).collect()
     }
 }
 
 impl Role {
+    fn pid(self) -> Option<Pid> {
+        match self {
+            Self::Running(pid) => Some(pid),
+            Self::None | Self::Due(_) => None,
+        }
+    }
+
     fn is_due(self) -> bool {
         matches!(self, Self::Due(at) if at <= Instant::now())
     }
@@ -434,11 +472,9 @@ fn default_workers() -> u64 {
     std::thread::available_parallelism().map_or(4, |cores| cores.get().max(4) as u64)
 }
 
-fn signal_all(children: &[Pid], signal: Signal) {
-    for pid in children {
-        // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
-        let _ = kill(*pid, signal);
-    }
+fn signal(pid: Pid, signal: Signal) {
+    // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
+    let _ = kill(pid, signal);
 }
 
 /// Waits for a signal, or until it is time to look again.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::{Next, Outcome, Output, Service, Session};
 use crate::cascade_file::Geometry;
 use crate::hash::CascadeHash;
 use crate::store::bitmap::Bitmap;
+use crate::store::stamp::Stamp;
 use crate::wire::peer::{self, Extension, Request, RequestError, ResponseHeader, Status};
 
 /// A file that is served: its blocks, as far as they are verified.
@@ -27,19 +28,19 @@ pub struct ServedFile {
     pub meta: (Arc<File>, u64),
     /// Which blocks are verified: shared with the process that verifies and downloads.
     pub present: Arc<Bitmap>,
+    /// Whether the data file is still what was verified.
+    pub stamp: Arc<Stamp>,
 }
 
 impl ServedFile {
-    /// Whether all bytes of a block are there: a file that was cut meanwhile has fewer.
+    /// Whether a block may be sent: it was verified, and the file was neither cut nor changed since.
     fn holds(&self, block: u32) -> bool {
         let Some(range) = self.geometry.range(block) else {
             return false;
         };
-        self.present.get(block)
-            && self
-                .data
-                .metadata()
-                .is_ok_and(|metadata| metadata.len() >= range.end)
+        let unchanged =
+            |metadata: Metadata| metadata.len() >= range.end && self.stamp.fits(&metadata);
+        self.present.get(block) && self.data.metadata().is_ok_and(unchanged)
     }
 }
 

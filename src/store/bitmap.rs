@@ -49,11 +49,11 @@ impl Bitmap {
         }
     }
 
-    /// Takes a block out.
-    pub fn clear(&self, block: u32) {
-        if let Some((word, bit)) = self.place(block) {
-            word.fetch_and(!bit, Ordering::Release);
-        }
+    /// Takes all blocks out.
+    pub fn clear_all(&self) {
+        self.words
+            .iter()
+            .for_each(|word| word.store(0, Ordering::Release));
     }
 
     /// Whether a block is in the set.

@@ -4,4 +4,5 @@ pub mod atomic;
 pub mod bitmap;
 pub mod create;
 pub mod data_file;
+pub mod stamp;
 pub mod verify;
