@@ -303,6 +303,7 @@ fn a_tracker_that_knows_only_list_and_subscribe_is_used() {
     });
     let done = wanted.get_from(&[tracker.address()]);
     done.assert_no_error();
+    let before = tracker.asked().len();
     let daemon = wanted
         .scene
         .cascade("peer")
@@ -310,7 +311,6 @@ fn a_tracker_that_knows_only_list_and_subscribe_is_used() {
         .args(["-l", "127.0.0.1:0"])
         .arg(&wanted.cascade)
         .serve();
-    let before = tracker.asked().len();
     eventually("the peer subscribes", || tracker.asked().len() > before);
     daemon.stop().assert_no_error();
     tracker.assert_well_treated();
