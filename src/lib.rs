@@ -1,6 +1,32 @@
 //! Cascade: sharing files in a peer-to-peer network, with a process for each connection.
-
-#![warn(missing_docs)]
+//!
+//! # A tour
+//!
+//! Begin with `main.rs`, which calls [`commands::main`]; every command is a file in [`commands`] that shows the data
+//! flow of its role a step a line.
+//!
+//! The formats come first: [`hash`] has the three kinds of hash, [`cascade_file`] the file that describes a file,
+//! [`wire`] the messages of the network. They are pure, and so are the state machines that speak them: a
+//! [`service::Session`] turns bytes that arrived into bytes (and ranges of files) that are to be sent. [`service::blocks`]
+//! serves blocks, [`service::tracker`] answers who has them.
+//!
+//! [`server`] drives sessions: it accepts, forks a child per connection, and reaps. What a child learns that must
+//! outlive it goes to the parent as a record through a pipe ([`sys::pipe`]); what children must see change lies in
+//! shared memory ([`sys::shared`]): the blocks that are present ([`store::bitmap`]), the peers that are registered
+//! ([`tracker::registry`]).
+//!
+//! [`download`] is the other half: a pure scheduler ([`download::plan`]) gives orders, worker processes fetch blocks,
+//! verify and write them, and report. [`node`] puts it all together for `get` and `peer`: a supervisor with a process
+//! for each role. [`store`] is the data on disk: created, verified, written, and never lost.
+//!
+//! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
+//!
+//! Dependencies point one way: commands → node → download, server, tracker → service → wire → hash.
+//!
+//! # Hazards
+//!
+//! What went wrong elsewhere and must not here is written where it is prevented: [`sys::fork`], [`sys::signals`],
+//! [`sys::pipe`], [`server::process`], [`store::data_file`].
 
 pub mod cascade_file;
 pub mod cli;

@@ -132,6 +132,7 @@ impl<'a> Downloader<'a> {
         let rules = Rules {
             max_workers: 1,
             unshared_above: PIECE as u64,
+            gives_up: task.timeout.is_none(),
         };
         let random = fastrand::Rng::new();
         let mut plan = Plan::new(

@@ -59,6 +59,8 @@ pub struct Incoming {
     buffer: Vec<u8>,
     /// Bytes of blocks that were received and not counted yet.
     of_blocks: u64,
+    /// What a wrong block was instead.
+    mismatch: Option<BlockHash>,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl Default for Incoming {
             state: State::Header { filled: 0 },
             buffer: vec![0; RESPONSE_HEADER_LEN],
             of_blocks: 0,
+            mismatch: None,
         }
     }
 }
@@ -99,6 +102,11 @@ impl Incoming {
     /// How many bytes of blocks were received since this was asked last.
     pub fn take_count(&mut self) -> u64 {
         std::mem::take(&mut self.of_blocks)
+    }
+
+    /// The hash of the block that came and was not the right one.
+    pub fn mismatch(&self) -> Option<BlockHash> {
+        self.mismatch
     }
 
     /// The body that follows is the block `number`.
@@ -198,7 +206,12 @@ impl Incoming {
                 }
             }
             State::Block(block) if block.received == block.length => {
-                block.finish(&self.buffer, cascade, data)?;
+                if let Err(hash) = block.check(cascade) {
+                    let number = block.number;
+                    self.mismatch = Some(hash);
+                    return Err(GiveUp::lied(ReasonKind::WrongBlock, number));
+                }
+                block.write(&self.buffer, cascade, data)?;
                 Step::Block
             }
             State::Map { map, filled } if *filled == map.len() => Step::Map(std::mem::take(map)),
@@ -231,13 +244,11 @@ impl Block {
         Ok(())
     }
 
-    /// Checks the hash of the whole block, and writes what is not written yet.
-    fn finish(&mut self, buffer: &[u8], cascade: &CascadeFile, data: &File) -> Result<(), GiveUp> {
+    /// Compares the hash of the whole block; where it is another, answers which.
+    fn check(&mut self, cascade: &CascadeFile) -> Result<(), BlockHash> {
         let hash = BlockHash::finish(std::mem::take(&mut self.hasher));
-        if cascade.block_hashes().get(self.number as usize) != Some(&hash) {
-            return Err(GiveUp::lied(ReasonKind::WrongBlock, self.number));
-        }
-        self.write(buffer, cascade, data)
+        let right = cascade.block_hashes().get(self.number as usize) == Some(&hash);
+        if right { Ok(()) } else { Err(hash) }
     }
 }
 

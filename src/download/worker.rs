@@ -95,6 +95,8 @@ struct Connection {
     stream: TcpStream,
     requests: u32,
     responses: u32,
+    /// The length that the last header announced.
+    announced: Option<u64>,
     incoming: Incoming,
     /// When the peer last sent something that it owed, or began to owe something.
     last_heard: Instant,
@@ -118,7 +120,7 @@ impl Worker<'_> {
             }
             self.send_requests()?;
             if !self.sent.is_empty() {
-                self.receive()?;
+                self.receive().or_else(|error| self.forgive(error))?;
             }
         }
     }
@@ -247,6 +249,7 @@ impl Worker<'_> {
             stream,
             requests: 0,
             responses: 0,
+            announced: None,
             incoming: Incoming::default(),
             last_heard: Instant::now(),
         })
@@ -310,6 +313,34 @@ impl Worker<'_> {
         ))
     }
 
+    /// A peer that loses requests which were sent ahead answers a later one than it owes. That is no lie: it gets one
+    /// request at a time from now on. A block that nobody asked for is a lie.
+    fn forgive(&mut self, error: GiveUp) -> Result<(), GiveUp> {
+        let GiveUp(Failure::Lied, reason) = &error else {
+            return Err(error);
+        };
+        let Some(connection) = self.connection.as_ref() else {
+            return Err(error);
+        };
+        let later = || self.sent.iter().skip(1).map(|sent| sent.order.block);
+        let is_a_later_one = match reason.kind {
+            ReasonKind::WrongBlock => connection.incoming.mismatch().is_some_and(|hash| {
+                later()
+                    .any(|block| self.to.cascade.block_hashes().get(block as usize) == Some(&hash))
+            }),
+            ReasonKind::WrongLength => connection.announced.is_some_and(|length| {
+                later().any(|block| self.to.cascade.geometry().block_length(block) == length)
+            }),
+            _ => false,
+        };
+        if !is_a_later_one {
+            return Err(error);
+        }
+        self.habits.one_at_a_time();
+        self.start_over();
+        Ok(())
+    }
+
     /// The response to the oldest request is complete.
     fn answered(&mut self, report: fn(u32) -> WorkerReport) -> Result<(), GiveUp> {
         if let Some(connection) = self.connection.as_mut() {
@@ -337,6 +368,7 @@ impl Worker<'_> {
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
+        connection.announced = Some(header.length);
         match header.status {
             Status::Success => {
                 let length = self.to.cascade.geometry().block_length(block);

@@ -157,7 +157,7 @@ fn print_line(item: &Item, line: &mut Line) {
         _ => return,
     };
     line.at = Instant::now();
-    logging::say(&format!("cascade: {}: {text}", item.name));
+    logging::say(&format!("{}: {text}", item.name));
 }
 
 /// The summary of a download that is complete.

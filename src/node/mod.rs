@@ -89,7 +89,6 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
     if items.is_empty() {
         return Ok(End::Status(Status::Failed));
     }
-    announce_listeners(&listeners, settings.daemon)?;
     let place = Place {
         listeners,
         advertise: settings.sources.advertise,

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::display::{Display, REDRAW, summary};
 use super::item::{Item, Stage};
-use super::{End, Place, Settings, TrackerAddress, roles};
+use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::commands::Status;
 use crate::commands::files::{print_bytes, sum_line};
 use crate::download::downloader::Ending;
@@ -24,6 +24,8 @@ use crate::sys::signals::Signals;
 
 /// Files that are downloaded at the same time.
 const AT_ONCE: usize = 4;
+/// How long newcomers wait for what is there to be verified.
+const VERIFY_FIRST: Duration = Duration::from_secs(3);
 /// How long a role that died rests before it is started again.
 const REST: Duration = Duration::from_secs(1);
 /// How often the downloader of a file may die before the file is given up; a daemon never gives up.
@@ -44,6 +46,9 @@ pub struct Supervisor<'a> {
     status: Status,
     /// When everything was there.
     finished: Option<Instant>,
+    started: Instant,
+    /// Whether it was said where the node listens.
+    announced: bool,
 }
 
 /// A process that is started again when it dies.
@@ -86,6 +91,8 @@ impl<'a> Supervisor<'a> {
                 Status::Done
             },
             finished: None,
+            started: now,
+            announced: false,
         }
     }
 
@@ -97,16 +104,14 @@ impl<'a> Supervisor<'a> {
         fork::assert_single_threaded()?;
         loop {
             self.start_verifiers()?;
-            self.start_roles();
+            self.start_roles()?;
             self.start_downloaders();
             self.share_out_workers();
             self.display.update(&self.items);
             if let Some(end) = self.end() {
                 return Ok(end);
             }
-            if wait_readable(&[Some(signals.as_fd())], Some(REDRAW))?[0] {
-                signals.clear();
-            }
+            wait_for_signal(signals)?;
             if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
                 return Ok(End::Signal(signal));
             }
@@ -153,13 +158,21 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Starts the listener and the announcers that are due. Where files may be replaced by force, what will be
-    /// served is known only when all are verified.
-    fn start_roles(&mut self) {
+    /// Starts the listener and the announcers that are due.
+    ///
+    /// What is there of small files is verified before anybody is served: a client that was told that a block is not
+    /// present may not ask again. Verifying long files takes too long for that; they are served from their first
+    /// verified block on. Where files may be replaced by force, what will be served is known only when all are
+    /// verified. Until then whoever connects waits in the backlog.
+    fn start_roles(&mut self) -> anyhow::Result<()> {
         let unverified =
             |item: &Item| matches!(item.stage, Stage::Unverified | Stage::Verifying(_));
-        if self.settings.sources.force && self.items.iter().any(unverified) {
-            return;
+        let early = self.settings.sources.force || self.started.elapsed() < VERIFY_FIRST;
+        if early && self.items.iter().any(unverified) {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.announced, true) {
+            announce_listeners(&self.place.listeners, self.settings.daemon)?;
         }
         if self.listener.is_due() {
             self.listener = Role::started(roles::start_listener(
@@ -171,6 +184,7 @@ impl<'a> Supervisor<'a> {
         for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
             *role = Role::started(roles::start_announcer(tracker, &self.place, &self.items));
         }
+        Ok(())
     }
 
     fn start_downloaders(&mut self) {
@@ -252,7 +266,7 @@ impl<'a> Supervisor<'a> {
         self.items[index].stage = Stage::Complete;
         self.display.update(&self.items);
         let item = &self.items[index];
-        log_line(&summary(item));
+        crate::logging::say(&summary(item));
         if !self.settings.daemon {
             // A reader that has seen enough is no error; the file is there.
             if let Err(error) = print_bytes(&sum_line(&item.hash, item.data.path())) {
@@ -372,11 +386,7 @@ impl<'a> Supervisor<'a> {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
                     children.retain(|child| *child != pid)
                 }
-                Ok(WaitStatus::StillAlive) => {
-                    if wait_readable(&[Some(signals.as_fd())], Some(REDRAW))?[0] {
-                        signals.clear();
-                    }
-                }
+                Ok(WaitStatus::StillAlive) => wait_for_signal(signals)?,
                 Err(Errno::ECHILD) => children.clear(),
                 _ => {}
             }
@@ -431,6 +441,10 @@ fn signal_all(children: &[Pid], signal: Signal) {
     }
 }
 
-fn log_line(text: &str) {
-    crate::logging::say(&format!("cascade: {text}"));
+/// Waits for a signal, or until it is time to look again.
+fn wait_for_signal(signals: &Signals) -> io::Result<()> {
+    if wait_readable(&[Some(signals.as_fd())], Some(REDRAW))?[0] {
+        signals.clear();
+    }
+    Ok(())
 }

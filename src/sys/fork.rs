@@ -31,8 +31,9 @@ const UNABLE: u8 = 71;
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
-    spawn(keep, || {
+    spawn(|| {
         signals::become_leaf()?;
+        close_others(keep)?;
         SigSet::all().thread_unblock()?;
         Ok(body())
     })
@@ -44,8 +45,10 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
-    spawn(keep, || {
+    spawn(|| {
+        // The inherited handlers own descriptors: they are let go before all others are closed by number.
         signals::forget_inherited();
+        close_others(keep)?;
         signals::ignore_terminal_signals()?;
         let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
         SigSet::all().thread_unblock()?;
@@ -54,7 +57,7 @@ pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> 
 }
 
 /// Forks; `begin` runs in the child, with every signal blocked, and its value is the exit status.
-fn spawn(keep: &[BorrowedFd<'_>], begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
+fn spawn(begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     debug_assert_eq!(threads(), 1, "a process that forks has no threads");
     // What is still buffered would be printed twice.
     let _ = io::stdout().flush();
@@ -65,7 +68,7 @@ fn spawn(keep: &[BorrowedFd<'_>], begin: impl FnOnce() -> io::Result<u8>) -> io:
     // this function, because `child` ends in `_exit`.
     let forked = unsafe { nix::unistd::fork() };
     let child_pid = match forked {
-        Ok(ForkResult::Child) => child(parent, keep, begin),
+        Ok(ForkResult::Child) => child(parent, begin),
         Ok(ForkResult::Parent { child }) => Ok(child),
         Err(error) => Err(error.into()),
     };
@@ -74,14 +77,13 @@ fn spawn(keep: &[BorrowedFd<'_>], begin: impl FnOnce() -> io::Result<u8>) -> io:
 }
 
 /// The first and the last thing that a child does.
-fn child(parent: Pid, keep: &[BorrowedFd<'_>], begin: impl FnOnce() -> io::Result<u8>) -> ! {
+fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
     let run = || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         if getppid() != parent {
             // The parent died before the request above: nobody would end this child.
             return Ok(UNABLE);
         }
-        close_others(keep)?;
         begin()
     };
     let status = match catch_unwind(AssertUnwindSafe(run)) {

@@ -28,8 +28,10 @@ use super::knowledge::Knowledge;
 use crate::cascade_file::Geometry;
 pub use types::{Event, Failure, Order, Rules, WorkerId};
 
-/// Consecutive failures after which a peer counts as given up, though it is still tried now and then.
-const GIVEN_UP: u32 = 6;
+/// Consecutive failures after which a peer counts as given up, though it is still tried now and then: of one that was
+/// never any good, and of one that was (some stop listening for seconds, PROTOCOL §4).
+const GIVEN_UP_UNKNOWN: u32 = 4;
+const GIVEN_UP_KNOWN: u32 = 8;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// After so many misses in a row a worker without a map pauses before it probes again.
@@ -141,13 +143,18 @@ impl Plan {
         self.blocks.missing() == 0
     }
 
-    /// Whether no peer is left of whom anything can be hoped: all lied, do not have the file, or cannot be reached.
+    /// Whether no peer is left of whom anything can be hoped: all lied, do not have the file, or cannot be reached
+    /// (where that is given up at all).
     pub fn is_exhausted(&self) -> bool {
-        self.workers() == 0
-            && self
-                .peers
-                .values()
-                .all(|peer| peer.dropped || peer.lacks_file || peer.failures >= GIVEN_UP)
+        let hopeless = |peer: &Peer| {
+            let most = if peer.fetched > 0 {
+                GIVEN_UP_KNOWN
+            } else {
+                GIVEN_UP_UNKNOWN
+            };
+            peer.dropped || peer.lacks_file || (self.rules.gives_up && peer.failures >= most)
+        };
+        self.workers() == 0 && self.peers.values().all(hopeless)
     }
 
     /// How many workers are at work.
@@ -297,6 +304,8 @@ impl Plan {
                 peer.lacks_file = true;
                 peer.not_before = now + LONGEST_BACKOFF;
             }
+            // Several workers of a peer that has gone notice it one after the other: that is one failure.
+            _ if now < peer.not_before => {}
             Failure::Unreachable | Failure::Silent | Failure::Ours => {
                 let backoff = FIRST_BACKOFF * (1 << peer.failures.min(10));
                 peer.failures += 1;

@@ -94,7 +94,7 @@ impl Plan {
         self.peers.iter().filter_map(move |(address, peer)| {
             let taken = taken.get(address).copied().unwrap_or(0);
             let usable = !peer.dropped && peer.not_before <= now && taken < peer.seats;
-            let proven = taken == 0 || peer.fetched > 0;
+            let proven = taken == 0 || (peer.fetched > 0 && peer.failures == 0);
             let useful = peer.knowledge.is_unknown()
                 || self
                     .blocks

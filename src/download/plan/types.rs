@@ -61,4 +61,6 @@ pub struct Rules {
     pub max_workers: usize,
     /// Blocks longer than this are written as they come in, so that two workers must never hold one of them.
     pub unshared_above: u64,
+    /// Whether a peer that cannot be reached again and again is given up.
+    pub gives_up: bool,
 }
