@@ -389,6 +389,10 @@ fn a_data_file_that_was_cut_while_it_is_served_yields_no_wrong_block() {
         Ok((status, body)) => assert_ne!(status, 0, "served as block 5: {body:02x?}"),
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof),
     }
+    // Nothing is believed of a file that somebody wrote to, until it is verified again.
+    eventually("what is still right is served", || {
+        matches!(serving.ask(0), Ok((0, _)))
+    });
     serving.assert_alive();
     serving.peer.stop();
 }

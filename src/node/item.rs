@@ -63,6 +63,8 @@ pub struct Item {
     pub stamp: Arc<Stamp>,
     /// When the data file was changed last before it was verified.
     pub modified: u64,
+    /// Somebody has written to it since it was complete.
+    pub foreign: bool,
     /// Figures of the download.
     pub progress: Arc<Progress>,
     /// Where announcers put the peers that they find, and where the downloader takes them; nothing without trackers.
@@ -92,6 +94,7 @@ impl Item {
             present: Arc::new(Bitmap::new(geometry.blocks())?),
             stamp: Arc::new(Stamp::new()?),
             modified: 0,
+            foreign: false,
             progress: Arc::new(Progress::new()?),
             found: tracked.then(packet_pipe).transpose()?,
             stage: Stage::Unverified,
@@ -127,6 +130,14 @@ impl Item {
     /// Whether the data file was changed since its verification began, so that the result is worth nothing.
     pub fn changed_meanwhile(&self) -> bool {
         stamp::modified(self.data.reading()).is_ok_and(|modified| modified != self.modified)
+    }
+
+    /// Whether the data file was changed since it was frozen.
+    pub fn was_changed(&self) -> bool {
+        self.data
+            .reading()
+            .metadata()
+            .is_ok_and(|metadata| !self.stamp.fits(&metadata))
     }
 
     /// The file is complete: from now on it must not change.

@@ -103,6 +103,7 @@ impl<'a> Supervisor<'a> {
     pub fn run(&mut self, signals: &Signals) -> anyhow::Result<End> {
         fork::assert_single_threaded()?;
         loop {
+            self.notice_changes();
             self.start_verifiers()?;
             self.start_roles()?;
             self.start_downloaders();
@@ -132,6 +133,21 @@ impl<'a> Supervisor<'a> {
         let finished = *self.finished.get_or_insert_with(Instant::now);
         let seeds = serves && self.listener != Role::None;
         (!seeds || finished.elapsed() >= self.settings.seed_for).then_some(End::Status(self.status))
+    }
+
+    /// Somebody wrote to a file that was complete. It is theirs: nothing of it is downloaded again. What is still right
+    /// is served on, once that is known.
+    fn notice_changes(&mut self) {
+        for item in &mut self.items {
+            if item.stage == Stage::Complete && item.was_changed() {
+                log::warn!(
+                    "{} was changed; it is verified again, and served as far as it is right",
+                    item.name
+                );
+                item.stage = Stage::Unverified;
+                item.foreign = true;
+            }
+        }
     }
 
     /// One file is verified at a time: that takes all cores.
@@ -243,6 +259,11 @@ impl<'a> Supervisor<'a> {
     /// What was there of a file is known now.
     fn verified(&mut self, index: usize) {
         let item = &mut self.items[index];
+        if item.foreign {
+            item.freeze();
+            item.stage = Stage::Complete;
+            return;
+        }
         if item.needs_nothing() {
             self.completed(index);
             return;
