@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::text::without_errno;
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// Set while a progress bar is on the terminal, in this process and in the children forked meanwhile.
@@ -45,6 +46,14 @@ pub fn set_verbose(verbose: bool) {
 /// Tells the log that a progress bar stands in the terminal's last line.
 pub fn set_bar(shown: bool) {
     BAR.store(shown, Ordering::Relaxed);
+}
+
+/// Says an error and its causes, on one line.
+pub fn complain(error: &anyhow::Error) {
+    say(&format!(
+        "cascade: {}",
+        without_errno(&format!("{error:#}"))
+    ));
 }
 
 /// Writes one line to standard error with a single write, so that the lines of many processes do not mix.

@@ -28,6 +28,25 @@ pub fn escape(bytes: &[u8]) -> String {
     shown
 }
 
+/// A system's error message without its number, which says nothing to a person.
+///
+/// ```
+/// let error = std::io::Error::from_raw_os_error(2);
+/// let text = cascade::text::without_errno(&format!("x: {error}; y"));
+/// assert_eq!(text, "x: No such file or directory; y");
+/// ```
+pub fn without_errno(message: &str) -> String {
+    const MARK: &str = " (os error ";
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(MARK) {
+        text.push_str(before);
+        let number = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        rest = number.strip_prefix(')').unwrap_or(after);
+    }
+    text + rest
+}
+
 /// A file's name for people: as they typed it, but for characters that a terminal would obey, and bytes that are not
 /// text.
 pub fn escape_path(path: &Path) -> String {

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Status, complain};
+use super::Status;
 use crate::cascade_file::{CascadeFile, ReadError};
+use crate::logging::complain;
 use crate::text::escape_path;
 
 /// Does `command` with each of these files; says what went wrong with one, and goes on with the next. Answers the

@@ -20,7 +20,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
-use crate::logging;
+use crate::logging::{self, complain};
 
 /// How a command ended, where no error explains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,11 +84,6 @@ fn run(command: Command) -> anyhow::Result<Status> {
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options),
     }
-}
-
-/// Prints an error and its causes on one line of standard error.
-pub fn complain(error: &anyhow::Error) {
-    logging::say(&format!("cascade: {error:#}"));
 }
 
 /// Whoever read our results has seen enough: no error (`cascade info … | head -1`).

@@ -89,7 +89,7 @@ pub fn run(task: &Task<'_>, signals: &Signals) -> Ending {
         ending
     });
     ending.unwrap_or_else(|error| {
-        crate::logging::say(&format!("cascade: {error:#}"));
+        crate::logging::complain(&error);
         Ending::Failed
     })
 }
@@ -394,6 +394,10 @@ impl<'a> Downloader<'a> {
             }
             Failure::Lied => log::warn!("{peer} is not asked again: {reason}"),
             Failure::Ours => log::warn!("a worker for {peer} failed: {reason}"),
+            // Trackers name many that are gone; whom the user named should be there.
+            Failure::Unreachable if !self.task.peers.contains(&peer) => {
+                log::debug!("cannot reach {peer}: {reason}");
+            }
             Failure::Unreachable => log::info!("cannot reach {peer}: {reason}"),
             Failure::Silent | Failure::UnknownHash => {
                 log::info!("cannot download from {peer}: {reason}")

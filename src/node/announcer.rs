@@ -13,6 +13,7 @@ use crate::net::listen;
 use crate::store::bitmap::Bitmap;
 use crate::sys::fork;
 use crate::sys::pipe::Sender;
+use crate::text::without_errno;
 use crate::tracker::client::{self, AskError};
 use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 
@@ -23,7 +24,7 @@ const RENEW: Duration = Duration::from_secs(600);
 /// How long leaving may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A file that is announced.
@@ -45,8 +46,6 @@ struct Schedule<'a> {
     subscribe_at: Instant,
     list_at: Instant,
     pause: Duration,
-    /// What was last said about it, so that it is not said again and again.
-    said: String,
 }
 
 /// Announces until it is killed; answers the exit status.
@@ -57,6 +56,7 @@ pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -
         tracker,
         place,
         warned: false,
+        said: String::new(),
         timeout: client::TIMEOUT,
     };
     let mut schedules: Vec<Schedule<'_>> = files
@@ -66,7 +66,6 @@ pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -
             subscribe_at: now,
             list_at: now,
             pause: FIRST_PAUSE,
-            said: String::new(),
         })
         .collect();
     loop {
@@ -92,6 +91,7 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
         tracker,
         place,
         warned: true,
+        said: String::new(),
         timeout: FAREWELL,
     };
     for hash in hashes {
@@ -111,6 +111,8 @@ struct Announcer<'a> {
     tracker: &'a TrackerAddress,
     place: &'a Place,
     warned: bool,
+    /// What was said last, so that it is not said again and again.
+    said: String,
     /// How long an exchange may take.
     timeout: Duration,
 }
@@ -148,17 +150,36 @@ impl Announcer<'_> {
                 if command == Command::Subscribe {
                     schedule.subscribe_at = now + RENEW;
                 }
-                hand_on(&records, schedule, &self.tracker.name);
+                self.hand_on(&records, schedule);
             }
-            Err(error) => schedule.say(format!(
-                "cannot ask tracker {}: {}",
-                self.tracker.name, error
-            )),
+            Err(error) => {
+                let error = without_errno(&error.to_string());
+                self.say(format!("cannot ask tracker {}: {error}", self.tracker.name));
+            }
         }
         let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         schedule.list_at = retry;
         schedule.subscribe_at = schedule.subscribe_at.max(retry);
         schedule.pause = (schedule.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Hands the peers on to the file's downloader.
+    fn hand_on(&mut self, records: &[PeerRecord], schedule: &Schedule<'_>) {
+        if schedule.file.present.is_full() {
+            return;
+        }
+        if records.is_empty() {
+            self.say(format!(
+                "tracker {} knows no peer of {} yet",
+                self.tracker.name, schedule.file.name
+            ));
+            return;
+        }
+        self.said.clear();
+        for record in records.iter().filter(|record| record.address.port() != 0) {
+            // If the downloader is gone, its successor will have the next list.
+            let _ = schedule.file.found.send(&PeerFound(record.address.into()));
+        }
     }
 
     /// Asks the first of the tracker's addresses that answers.
@@ -225,16 +246,6 @@ impl Announcer<'_> {
         }
     }
 
-    /// Says once what keeps others from finding this node.
-    fn warn_if(&mut self, condition: bool, what: &str) {
-        if condition && !self.warned {
-            self.warned = true;
-            log::warn!("tracker {}: {what}", self.tracker.name);
-        }
-    }
-}
-
-impl Schedule<'_> {
     /// Says something once, until something else is to be said.
     fn say(&mut self, text: String) {
         if self.said != text {
@@ -242,23 +253,12 @@ impl Schedule<'_> {
             self.said = text;
         }
     }
-}
 
-/// Hands the peers on to the file's downloader.
-fn hand_on(records: &[PeerRecord], schedule: &mut Schedule<'_>, tracker: &str) {
-    if schedule.file.present.is_full() {
-        return;
-    }
-    if records.is_empty() {
-        schedule.say(format!(
-            "tracker {tracker} knows no peer of {} yet",
-            schedule.file.name
-        ));
-        return;
-    }
-    schedule.said.clear();
-    for record in records.iter().filter(|record| record.address.port() != 0) {
-        // A full pipe means a downloader that has not looked for long: it will have the next list.
-        let _ = schedule.file.found.send(&PeerFound(record.address.into()));
+    /// Says once what keeps others from finding this node.
+    fn warn_if(&mut self, condition: bool, what: &str) {
+        if condition && !self.warned {
+            self.warned = true;
+            log::warn!("tracker {}: {what}", self.tracker.name);
+        }
     }
 }

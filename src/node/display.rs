@@ -16,8 +16,9 @@ pub const REDRAW: Duration = Duration::from_millis(200);
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-const DOWNLOADING: &str = "{prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
-const VERIFYING: &str = "{prefix} [{bar:24}] {bytes}/{total_bytes} {msg}";
+const DOWNLOADING: &str =
+    "{prefix:18!} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
+const VERIFYING: &str = "{prefix:18!} [{wide_bar}] {bytes}/{total_bytes} {msg}";
 
 /// The downloads of a node, as they are shown.
 #[derive(Debug)]
@@ -164,7 +165,7 @@ fn print_line(item: &Item, line: &mut Line) {
 pub fn summary(item: &Item) -> String {
     let received = item.progress.get(Figure::Received);
     if received == 0 {
-        return format!("{}: complete, nothing had to be downloaded", item.name);
+        return format!("{}: complete", item.name);
     }
     let seconds = item.progress.get(Figure::Milliseconds).max(1) as f64 / 1000.0;
     let rate = HumanBytes((received as f64 / seconds) as u64);
@@ -186,7 +187,7 @@ fn peers(count: u64) -> String {
 
 /// The end of a path that is too long for a line with a bar.
 fn short(name: &str) -> String {
-    const MOST: usize = 24;
+    const MOST: usize = 18;
     let file = name.rsplit('/').next().unwrap_or(name);
     let count = file.chars().count();
     if count <= MOST {

@@ -146,7 +146,7 @@ fn open_files(settings: &Settings, tracked: bool) -> (Vec<Item>, bool) {
         match Item::open(cascade, data, tracked) {
             Ok(item) => items.push(item),
             Err(error) => {
-                crate::commands::complain(&error);
+                crate::logging::complain(&error);
                 refused = true;
             }
         }

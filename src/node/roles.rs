@@ -15,7 +15,6 @@ use super::{Place, TrackerAddress};
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
-use crate::logging;
 use crate::server::{self, Limits};
 use crate::service::blocks::BlocksService;
 use crate::store::verify;
@@ -33,7 +32,7 @@ pub fn start_listener(place: &Place, items: &[Item], limits: &Limits) -> io::Res
                 0
             }
             Err(error) => {
-                logging::say(&format!("cascade: cannot serve: {error}"));
+                crate::logging::complain(&anyhow::anyhow!("cannot serve: {error}"));
                 1
             }
         }
@@ -101,7 +100,7 @@ fn report(result: anyhow::Result<()>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            logging::say(&format!("cascade: {error:#}"));
+            crate::logging::complain(&error);
             1
         }
     }
@@ -118,7 +117,7 @@ pub fn start_downloader(
         let cascade = match item.load() {
             Ok(cascade) => cascade,
             Err(error) => {
-                logging::say(&format!("cascade: {error:#}"));
+                crate::logging::complain(&error);
                 return Ending::Failed as u8;
             }
         };

@@ -278,7 +278,7 @@ impl<'a> Supervisor<'a> {
                 self.share_out_workers();
             }
             Err(error) => {
-                crate::commands::complain(&error.into());
+                crate::logging::complain(&error.into());
                 self.give_up(index, Status::Failed);
             }
         }
@@ -293,7 +293,7 @@ impl<'a> Supervisor<'a> {
         if !self.settings.daemon {
             // A reader that has seen enough is no error; the file is there.
             if let Err(error) = print_bytes(&sum_line(&item.hash, item.data.path())) {
-                crate::commands::complain(&error);
+                crate::logging::complain(&error);
             }
         }
     }
