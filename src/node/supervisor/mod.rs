@@ -1,13 +1,14 @@
 //! The supervisor's loop: starts what is due, reaps what ended, shows how far it is.
 
+mod ends;
+mod stop;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::display::{Display, REDRAW, summary};
@@ -15,7 +16,6 @@ use super::item::{Item, Stage};
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::commands::Status;
 use crate::commands::files::{print_bytes, sum_line};
-use crate::download::downloader::Ending;
 use crate::download::progress::Figure;
 use crate::server::Limits;
 use crate::sys::fork;
@@ -303,166 +303,6 @@ impl<'a> Supervisor<'a> {
         self.items[index].discard_if_nothing();
         self.status = self.status.max(status);
     }
-
-    fn reap(&mut self) -> anyhow::Result<()> {
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => self.ended(pid, Some(status), None),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => self.ended(pid, None, Some(signal)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// A child ended: what that means depends on what it was.
-    fn ended(&mut self, pid: Pid, status: Option<i32>, signal: Option<Signal>) {
-        let how = match signal {
-            Some(signal) => format!("signal {} ({signal})", signal as i32),
-            None => format!("exit status {}", status.unwrap_or_default()),
-        };
-        if self.listener == Role::Running(pid) {
-            log::warn!("the listener ended: {how}; it is started again");
-            self.listener = Role::Due(Instant::now() + REST);
-        } else if let Some((tracker, role)) = self
-            .announcers
-            .iter_mut()
-            .find(|(_, role)| *role == Role::Running(pid))
-        {
-            log::warn!(
-                "the announcer for {} ended: {how}; it is started again",
-                tracker.name
-            );
-            *role = Role::Due(Instant::now() + REST);
-        } else if let Some(index) = self
-            .items
-            .iter()
-            .position(|item| item.stage == Stage::Verifying(pid))
-        {
-            self.verifier_ended(index, status, &how);
-        } else if let Some(index) = self
-            .items
-            .iter()
-            .position(|item| item.stage == Stage::Downloading(pid))
-        {
-            self.downloader_ended(index, status, &how);
-        }
-    }
-
-    fn verifier_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
-        match status {
-            Some(0) if self.items[index].changed_meanwhile() => {
-                log::warn!(
-                    "{} was changed while it was verified; once more",
-                    self.items[index].name
-                );
-                self.rest_or_give_up(index, Stage::Unverified);
-            }
-            Some(0) => self.verified(index),
-            Some(1) => self.give_up(index, Status::Failed),
-            _ => {
-                log::warn!(
-                    "the verification of {} ended: {how}",
-                    self.items[index].name
-                );
-                self.rest_or_give_up(index, Stage::Unverified);
-            }
-        }
-    }
-
-    fn downloader_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
-        match status.and_then(Ending::from_exit_status) {
-            Some(Ending::Complete) => self.completed(index),
-            Some(Ending::Failed) => self.give_up(index, Status::Failed),
-            Some(Ending::Missing) => self.give_up(index, Status::DataMissing),
-            Some(Ending::Stopped) | None => {
-                log::warn!(
-                    "the download of {} ended: {how}; it is started again",
-                    self.items[index].name
-                );
-                self.rest_or_give_up(index, Stage::Resting(Instant::now() + REST));
-            }
-        }
-    }
-
-    fn rest_or_give_up(&mut self, index: usize, next: Stage) {
-        let item = &mut self.items[index];
-        item.deaths += 1;
-        if item.deaths < DEATHS || self.settings.daemon {
-            item.stage = next;
-        } else {
-            self.give_up(index, Status::Failed);
-        }
-    }
-
-    /// Ends every role: the downloaders at once, the listener when its transfers are done or its grace is over.
-    ///
-    /// # Errors
-    /// Where the children cannot be waited for.
-    pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
-        self.display.clear();
-        self.leave_trackers();
-        let mut children = self.children();
-        // The processes that say farewell end by themselves, within a second.
-        let farewells: Vec<Pid> = self
-            .announcers
-            .iter()
-            .filter_map(|(_, role)| role.pid())
-            .collect();
-        children
-            .iter()
-            .filter(|pid| !farewells.contains(pid))
-            .for_each(|pid| signal(*pid, Signal::SIGTERM));
-        let deadline = Instant::now() + self.limits.grace + REST;
-        while !children.is_empty() {
-            let again = signals
-                .take_any(&[Signal::SIGTERM, Signal::SIGINT])
-                .is_some();
-            if again || Instant::now() >= deadline {
-                children
-                    .iter()
-                    .for_each(|pid| signal(*pid, Signal::SIGKILL));
-            }
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
-                    children.retain(|child| *child != pid)
-                }
-                Ok(WaitStatus::StillAlive) => wait_for_signal(signals)?,
-                Err(Errno::ECHILD) => children.clear(),
-                _ => {}
-            }
-        }
-        self.items.iter().for_each(Item::discard_if_nothing);
-        Ok(())
-    }
-
-    /// Tells the trackers that this node goes, each from a process of its own, which is given a moment for it.
-    fn leave_trackers(&mut self) {
-        for (tracker, role) in &mut self.announcers {
-            let Role::Running(pid) = *role else { continue };
-            // It may be waiting for an answer: what it would subscribe now would be wrong.
-            signal(pid, Signal::SIGKILL);
-            while let Err(Errno::EINTR) = waitpid(pid, None) {}
-            *role = match roles::start_farewell(tracker, &self.place, &self.items) {
-                Ok(Some(pid)) => Role::Running(pid),
-                Ok(None) | Err(_) => Role::None,
-            };
-        }
-    }
-
-    fn children(&self) -> Vec<Pid> {
-        let roles = self
-            .announcers
-            .iter()
-            .map(|(_, role)| *role)
-            .chain([self.listener]);
-        let of_items = self.items.iter().filter_map(|item| match item.stage {
-            Stage::Verifying(pid) | Stage::Downloading(pid) => Some(pid),
-            _ => None,
-        });
-        roles.filter_map(Role::pid).chain(of_items).collect()
-    }
 }
 
 impl Role {
@@ -491,11 +331,6 @@ impl Role {
 /// The number of cores, at least 4: a worker waits for its peer more than it computes.
 fn default_workers() -> u64 {
     std::thread::available_parallelism().map_or(4, |cores| cores.get().max(4) as u64)
-}
-
-fn signal(pid: Pid, signal: Signal) {
-    // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
-    let _ = kill(pid, signal);
 }
 
 /// Waits for a signal, or until it is time to look again.

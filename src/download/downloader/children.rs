@@ -1,0 +1,151 @@
+//! The downloader's children: workers, and the process that hashes the whole file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use super::{Bitmap, Downloader, Event, Handle, WHOLE_ATTEMPTS, WorkerId, WorkerOrder};
+use crate::download::{whole, worker};
+use crate::sys::fork;
+
+impl Downloader<'_> {
+    pub(super) fn hire(&mut self, id: WorkerId, peer: SocketAddr) -> io::Result<()> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (read, orders) = (File::from(read), File::from(write));
+        let map = Arc::new(Bitmap::new(self.task.present.blocks())?);
+        let Some(data) = self.task.data.writing() else {
+            return Err(io::Error::other("the data file is not open for writing"));
+        };
+        let assignment = worker::Assignment {
+            id,
+            peer,
+            hash: self.task.hash,
+            cascade: self.task.cascade,
+            data,
+            present: self.task.present,
+            map: &map,
+            progress: self.task.progress,
+            reports: &self.sender,
+            orders: &read,
+        };
+        let keep = [read.as_fd(), self.sender.as_fd(), data.as_fd()];
+        let forked = fork::spawn_leaf(&keep, || worker::run(&assignment));
+        match forked {
+            Ok(pid) => {
+                log::debug!("worker {id} pid {pid} for {peer}");
+                self.workers.insert(
+                    id,
+                    Handle {
+                        pid,
+                        peer,
+                        orders,
+                        map,
+                    },
+                );
+            }
+            Err(error) => {
+                log::warn!("cannot start a worker for {peer}: {error}");
+                self.plan.handle(self.now(), Event::Died(id));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn order(&mut self, id: WorkerId, order: WorkerOrder) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            // A worker that is gone is noticed when it is reaped; its orders are given back then.
+            let _ = worker.orders.write_all(&order.encode());
+        }
+    }
+
+    /// Ends a worker, and returns only when it is dead: its blocks may be given to others at once.
+    pub(super) fn dismiss(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.remove(&id) {
+            end(worker.pid);
+            let now = self.now();
+            self.plan.handle(now, Event::Died(id));
+        }
+    }
+
+    pub(super) fn dismiss_all(&mut self) {
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.dismiss(id));
+        if let Some(pid) = self.whole.pid.take() {
+            end(pid);
+        }
+    }
+
+    pub(super) fn hash_whole_file(&mut self) -> io::Result<()> {
+        if self.whole.hash.is_some() {
+            return Ok(());
+        }
+        let (task, data) = (self.task, self.task.data.reading());
+        let wake = File::from(self.whole.wake.as_fd().try_clone_to_owned()?);
+        let keep: [BorrowedFd<'_>; 3] = [data.as_fd(), wake.as_fd(), self.sender.as_fd()];
+        let body = || {
+            whole::run(
+                data,
+                task.cascade.geometry(),
+                task.present,
+                &wake,
+                &self.sender,
+            )
+        };
+        self.whole.pid = Some(fork::spawn_leaf(&keep, body)?);
+        self.whole.attempts += 1;
+        Ok(())
+    }
+
+    /// Reaps what ended. What a child reported before its end was applied already, or is now.
+    pub(super) fn reap(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid, format!("exit status {status}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, format!("signal {} ({signal})", signal as i32))
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.apply_reports()?;
+            if self.whole.pid == Some(pid) {
+                self.whole.pid = None;
+                if self.whole.hash.is_none() {
+                    log::warn!("the process that hashes the whole file ended: {how}");
+                    anyhow::ensure!(
+                        self.whole.attempts < WHOLE_ATTEMPTS,
+                        "cannot hash the whole file: {how}"
+                    );
+                    self.hash_whole_file()?;
+                }
+                continue;
+            }
+            let id = self
+                .workers
+                .iter()
+                .find(|(_, worker)| worker.pid == pid)
+                .map(|(id, _)| *id);
+            if let Some(id) = id {
+                log::debug!("worker {id} pid {pid} ended: {how}");
+                self.workers.remove(&id);
+                self.plan.handle(self.now(), Event::Died(id));
+            }
+        }
+    }
+}
+
+/// Kills and reaps a child.
+fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    while let Err(Errno::EINTR) = waitpid(pid, None) {}
+}

@@ -1,0 +1,106 @@
+//! What the end of a process means for the node.
+
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::{DEATHS, REST, Role, Stage, Supervisor};
+use crate::commands::Status;
+use crate::download::downloader::Ending;
+
+impl Supervisor<'_> {
+    pub(super) fn reap(&mut self) -> anyhow::Result<()> {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => self.ended(pid, Some(status), None),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => self.ended(pid, None, Some(signal)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A child ended: what that means depends on what it was.
+    fn ended(&mut self, pid: Pid, status: Option<i32>, signal: Option<Signal>) {
+        let how = match signal {
+            Some(signal) => format!("signal {} ({signal})", signal as i32),
+            None => format!("exit status {}", status.unwrap_or_default()),
+        };
+        if self.listener == Role::Running(pid) {
+            log::warn!("the listener ended: {how}; it is started again");
+            self.listener = Role::Due(Instant::now() + REST);
+        } else if let Some((tracker, role)) = self
+            .announcers
+            .iter_mut()
+            .find(|(_, role)| *role == Role::Running(pid))
+        {
+            log::warn!(
+                "the announcer for {} ended: {how}; it is started again",
+                tracker.name
+            );
+            *role = Role::Due(Instant::now() + REST);
+        } else if let Some(index) = self
+            .items
+            .iter()
+            .position(|item| item.stage == Stage::Verifying(pid))
+        {
+            self.verifier_ended(index, status, &how);
+        } else if let Some(index) = self
+            .items
+            .iter()
+            .position(|item| item.stage == Stage::Downloading(pid))
+        {
+            self.downloader_ended(index, status, &how);
+        }
+    }
+
+    fn verifier_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
+        match status {
+            Some(0) if self.items[index].changed_meanwhile() => {
+                log::warn!(
+                    "{} was changed while it was verified; once more",
+                    self.items[index].name
+                );
+                self.rest_or_give_up(index, Stage::Unverified);
+            }
+            Some(0) => self.verified(index),
+            Some(1) => self.give_up(index, Status::Failed),
+            _ => {
+                log::warn!(
+                    "the verification of {} ended: {how}",
+                    self.items[index].name
+                );
+                self.rest_or_give_up(index, Stage::Unverified);
+            }
+        }
+    }
+
+    fn downloader_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
+        match status.and_then(Ending::from_exit_status) {
+            Some(Ending::Complete) => self.completed(index),
+            Some(Ending::Failed) => self.give_up(index, Status::Failed),
+            Some(Ending::Missing) => self.give_up(index, Status::DataMissing),
+            Some(Ending::Stopped) | None => {
+                log::warn!(
+                    "the download of {} ended: {how}; it is started again",
+                    self.items[index].name
+                );
+                self.rest_or_give_up(index, Stage::Resting(Instant::now() + REST));
+            }
+        }
+    }
+
+    fn rest_or_give_up(&mut self, index: usize, next: Stage) {
+        let item = &mut self.items[index];
+        item.deaths += 1;
+        if item.deaths < DEATHS || self.settings.daemon {
+            item.stage = next;
+        } else {
+            self.give_up(index, Status::Failed);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How a node ends: its processes are asked to, and in the end made to.
+
+use std::io;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::{Item, REST, Role, Stage, Supervisor, roles, wait_for_signal};
+use crate::sys::signals::Signals;
+
+impl Supervisor<'_> {
+    /// Ends every role: the downloaders at once, the listener when its transfers are done or its grace is over.
+    ///
+    /// # Errors
+    /// Where the children cannot be waited for.
+    pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
+        self.display.clear();
+        self.leave_trackers();
+        let mut children = self.children();
+        // The processes that say farewell end by themselves, within a second.
+        let farewells: Vec<Pid> = self
+            .announcers
+            .iter()
+            .filter_map(|(_, role)| role.pid())
+            .collect();
+        children
+            .iter()
+            .filter(|pid| !farewells.contains(pid))
+            .for_each(|pid| signal(*pid, Signal::SIGTERM));
+        let deadline = Instant::now() + self.limits.grace + REST;
+        while !children.is_empty() {
+            let again = signals
+                .take_any(&[Signal::SIGTERM, Signal::SIGINT])
+                .is_some();
+            if again || Instant::now() >= deadline {
+                children
+                    .iter()
+                    .for_each(|pid| signal(*pid, Signal::SIGKILL));
+            }
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
+                    children.retain(|child| *child != pid)
+                }
+                Ok(WaitStatus::StillAlive) => wait_for_signal(signals)?,
+                Err(Errno::ECHILD) => children.clear(),
+                _ => {}
+            }
+        }
+        self.items.iter().for_each(Item::discard_if_nothing);
+        Ok(())
+    }
+
+    /// Tells the trackers that this node goes, each from a process of its own, which is given a moment for it.
+    fn leave_trackers(&mut self) {
+        for (tracker, role) in &mut self.announcers {
+            let Role::Running(pid) = *role else { continue };
+            // It may be waiting for an answer: what it would subscribe now would be wrong.
+            signal(pid, Signal::SIGKILL);
+            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+            *role = match roles::start_farewell(tracker, &self.place, &self.items) {
+                Ok(Some(pid)) => Role::Running(pid),
+                Ok(None) | Err(_) => Role::None,
+            };
+        }
+    }
+
+    fn children(&self) -> Vec<Pid> {
+        let roles = self
+            .announcers
+            .iter()
+            .map(|(_, role)| *role)
+            .chain([self.listener]);
+        let of_items = self.items.iter().filter_map(|item| match item.stage {
+            Stage::Verifying(pid) | Stage::Downloading(pid) => Some(pid),
+            _ => None,
+        });
+        roles.filter_map(Role::pid).chain(of_items).collect()
+    }
+}
+
+fn signal(pid: Pid, signal: Signal) {
+    // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
+    let _ = kill(pid, signal);
+}
