@@ -7,7 +7,8 @@ CARGO   ?= cargo
 # The build has an explicit target (see .cargo/config.toml), which is the machine's own.
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 HOST       := $(shell rustc --print host-tuple 2>/dev/null)
-BINARY     := $(TARGET_DIR)/$(HOST)/release/cascade
+# Without rustc (sudo make install) there is what was built.
+BINARY     := $(if $(HOST),$(TARGET_DIR)/$(HOST)/release/cascade,$(firstword $(wildcard $(TARGET_DIR)/*/release/cascade)))
 
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
