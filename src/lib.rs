@@ -19,7 +19,7 @@
 //! verify and write them, and report. [`node`] puts it all together for `get` and `peer`: a supervisor with a process
 //! for each role. [`store`] is the data on disk: created, verified, written, and never lost.
 //!
-//! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
+//! [`exit`], [`output`] and [`logging`] are what a shell sees of the program. [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
 //!
 //! Dependencies point one way: commands → node → download, server, tracker → service → wire → hash.
 //!
@@ -32,10 +32,12 @@ pub mod cascade_file;
 pub mod cli;
 pub mod commands;
 pub mod download;
+pub mod exit;
 pub mod hash;
 pub mod logging;
 pub mod net;
 pub mod node;
+pub mod output;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Status;
-use super::files::{for_each, print_bytes, print_json, read_cascade};
+use super::files::{for_each, read_cascade};
 use crate::cascade_file::CascadeFile;
 use crate::cli::Info;
+use crate::output::{print_bytes, print_json};
 use crate::text::escape_path;
 
 /// Prints the header of each cascade file.

@@ -12,46 +12,16 @@ pub mod target;
 pub mod tracker;
 pub mod verify;
 
-use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
+pub use crate::exit::{Status, UsageError};
 use crate::logging::{self, complain};
-
-/// How a command ended, where no error explains it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Status {
-    /// 0: done.
-    Done,
-    /// 1: something failed, and was said.
-    Failed,
-    /// 2: the command line made no sense, and it was said how.
-    Usage,
-    /// 3: data are missing or wrong.
-    DataMissing,
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
-        ExitCode::from(status as u8)
-    }
-}
-
-/// An error in how the program was called that the parser cannot see; exit status 2.
-#[derive(Debug)]
-pub struct UsageError(pub &'static str);
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; try 'cascade help'", self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
+pub use crate::output::print;
 
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
@@ -91,16 +61,6 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Writes results to standard output, at once.
-///
-/// # Errors
-/// As write(2); a closed pipe ends the program without a complaint.
-pub fn print(text: fmt::Arguments<'_>) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_fmt(text)?;
-    stdout.flush()
 }
 
 /// Help goes to standard output; a mistake is one line on standard error and exit status 2.

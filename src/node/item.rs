@@ -11,9 +11,9 @@ use anyhow::Context;
 use nix::unistd::Pid;
 
 use crate::cascade_file::{CascadeFile, Geometry};
-use crate::commands::Status;
 use crate::download::progress::Progress;
 use crate::download::report::PeerFound;
+use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::service::blocks::ServedFile;
 use crate::store::bitmap::Bitmap;

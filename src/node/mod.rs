@@ -29,7 +29,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use crate::cli::Sources;
-use crate::commands::Status;
+use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
 use crate::sys::signals::Signals;
@@ -159,7 +159,7 @@ fn announce_listeners(listeners: &[TcpListener], daemon: bool) -> anyhow::Result
     for listener in listeners {
         let address = listener.local_addr()?;
         if daemon {
-            crate::commands::print(format_args!("listening on {address}\n"))?;
+            crate::output::print(format_args!("listening on {address}\n"))?;
         } else {
             log::debug!("listening on {address}");
         }

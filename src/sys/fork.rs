@@ -17,6 +17,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
+use super::exit::exit_now;
 use super::signals::{self, Signals};
 
 /// Exit status of a child that panicked (`EX_SOFTWARE`).
@@ -92,12 +93,6 @@ fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
         Err(_) => PANICKED,
     };
     exit_now(status)
-}
-
-/// Ends the process at once: no destructor runs and no buffer is flushed.
-pub fn exit_now(status: u8) -> ! {
-    // SAFETY: _exit(2) has no precondition and does not return.
-    unsafe { libc::_exit(status.into()) }
 }
 
 /// Closes every descriptor above 2 that is not in `keep`. Close-on-exec is no help to a child that never execs.

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod exit;
 pub mod fork;
 pub mod pipe;
 pub mod poll;

@@ -137,7 +137,7 @@ pub fn die_of(signal: Signal) -> ! {
     let _ = SigSet::all().thread_unblock();
     let _ = nix::sys::signal::raise(signal);
     // Not reached with a fatal signal.
-    super::fork::exit_now(128 + signal as u8)
+    super::exit::exit_now(128 + signal as u8)
 }
 
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {

@@ -8,8 +8,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{DEATHS, REST, Role, Stage, Supervisor};
-use crate::commands::Status;
 use crate::download::downloader::Ending;
+use crate::exit::Status;
 
 impl Supervisor<'_> {
     pub(super) fn reap(&mut self) -> anyhow::Result<()> {
