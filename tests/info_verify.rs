@@ -126,7 +126,7 @@ fn cascade_files_that_cannot_be_read_are_errors() {
     let sandbox = golden();
     fs::create_dir(sandbox.path("directory.cascade")).expect("a directory");
     for (name, reason) in [
-        ("none.cascade", "No such file or directory (os error 2)"),
+        ("none.cascade", "No such file or directory"),
         ("directory.cascade", "is a directory"),
     ] {
         let line = format!("cascade: cannot read {name}: {reason}");
@@ -239,7 +239,7 @@ fn data_that_cannot_be_read_are_an_error() {
     for (name, reason) in [
         ("directory", "is a directory"),
         ("pipe", "not a regular file"),
-        ("data/x", "Not a directory (os error 20)"),
+        ("data/x", "Not a directory"),
     ] {
         sandbox
             .run(&["verify", "-o", name, "data.cascade"])
@@ -254,7 +254,7 @@ fn the_highest_status_wins_and_all_files_are_checked() {
     let ended = sandbox.run(&["verify", "gone.cascade", "none.cascade", "data.cascade"]);
     let printed = ended.failed(
         3,
-        "cascade: cannot read none.cascade: No such file or directory (os error 2)",
+        "cascade: cannot read none.cascade: No such file or directory",
     );
     assert_eq!(
         printed,
