@@ -86,7 +86,10 @@ impl Plan {
     }
 
     /// Peers that could be given a worker now.
-    fn candidates(&self, now: Duration) -> impl Iterator<Item = (SocketAddr, usize)> + '_ {
+    pub(super) fn candidates(
+        &self,
+        now: Duration,
+    ) -> impl Iterator<Item = (SocketAddr, usize)> + '_ {
         let mut taken: HashMap<SocketAddr, usize> = HashMap::new();
         for worker in self.workers.values().filter(|worker| !worker.retired) {
             *taken.entry(worker.peer).or_default() += 1;
