@@ -3,6 +3,7 @@
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
 pub mod create;
+mod environment;
 pub mod files;
 pub mod get;
 pub mod info;
