@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::hash::CascadeHash;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
+use crate::server::{Model, limits};
 
 /// The port on which a tracker listens by default.
 pub const TRACKER_PORT: u16 = 8888;
@@ -49,6 +50,26 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
+}
+
+/// Options that all servers share: how they have several clients at once.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ServerOptions {
+    /// How several clients are served at once
+    #[arg(long, value_enum, default_value_t, value_name = "MODEL")]
+    pub model: Model,
+    /// Members of the pool of prethread and prefork
+    #[arg(long, value_name = "N", value_parser = pool_size, default_value_t = limits::DEFAULT_POOL)]
+    pub pool: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            model: Model::default(),
+            pool: limits::DEFAULT_POOL,
+        }
+    }
 }
 
 /// `cascade create`
@@ -120,6 +141,9 @@ pub struct Tracker {
     /// Room for so many peers, over all hashes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value_t = 65_536)]
     pub max_peers: u32,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
     /// Keep the registered peers in this file over a restart
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -209,6 +233,9 @@ pub struct Peer {
     /// Where to listen [default: a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
     pub listen: Vec<ListenAddress>,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
     /// The data lie in this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
@@ -230,6 +257,13 @@ fn target(text: &str) -> Result<Target, std::convert::Infallible> {
     Ok(text
         .parse()
         .map_or_else(|_| Target::CascadeFile(text.into()), Target::Hash))
+}
+
+fn pool_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ 1..=1024) => Ok(size),
+        _ => Err("a pool has 1 to 1024 members".into()),
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {
