@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 use crate::hash::CascadeHash;
-use crate::net::address::{Advertised, HostPort, ListenAddress};
+use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
 use crate::server::{Model, limits};
 
 /// The port on which a tracker listens by default.
@@ -50,6 +50,8 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
+    /// Echo lines: a server to try the models with, and its client
+    Echo(Echo),
 }
 
 /// Options that all servers share: how they have several clients at once.
@@ -242,6 +244,51 @@ pub struct Peer {
     /// Cascade files
     #[arg(required = true, value_name = "CASCADE")]
     pub files: Vec<PathBuf>,
+}
+
+/// `cascade echo`
+#[derive(Debug, Args)]
+pub struct Echo {
+    /// Which side.
+    #[command(subcommand)]
+    pub side: EchoSide,
+}
+
+/// The two sides of an echo.
+#[derive(Debug, Subcommand)]
+pub enum EchoSide {
+    /// Send every line back
+    Serve(EchoServe),
+    /// Send each line of standard input, print what comes back
+    Client(EchoClient),
+}
+
+/// `cascade echo serve`
+#[derive(Debug, Args)]
+pub struct EchoServe {
+    /// Where to listen [default: a free port, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// Log the names of clients as well; implies --verbose
+    #[arg(short, long)]
+    pub resolve: bool,
+    /// Log every connection, and what it sends
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `cascade echo client`
+#[derive(Debug, Args)]
+pub struct EchoClient {
+    /// The server: a name or an address
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Its port: a number or the name of a service
+    #[arg(value_name = "PORT")]
+    pub port: Port,
 }
 
 /// A file on the network: by its hash, or by its cascade file.

@@ -3,6 +3,7 @@
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
 pub mod create;
+pub mod echo;
 pub mod files;
 pub mod get;
 pub mod info;
@@ -53,6 +54,7 @@ fn run(command: Command) -> anyhow::Result<Status> {
         Command::List(options) => list::run(&options),
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options),
+        Command::Echo(options) => echo::run(options),
     }
 }
 

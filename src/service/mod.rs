@@ -10,6 +10,7 @@
 //! applied at once, one at a time.
 
 pub mod blocks;
+pub mod echo;
 pub mod tracker;
 
 use std::collections::VecDeque;
