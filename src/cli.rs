@@ -9,7 +9,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::hash::CascadeHash;
-use crate::net::address::{Advertised, HostPort, ListenAddress};
+use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
+use crate::server::{Model, limits};
 
 /// The port on which a tracker listens by default.
 pub const TRACKER_PORT: u16 = 8888;
@@ -51,6 +52,28 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
+    /// Echo lines: a server to try the models with, and its client
+    Echo(Echo),
+}
+
+/// Options that all servers share: how they have several clients at once.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ServerOptions {
+    /// How several clients are served at once
+    #[arg(long, value_enum, default_value_t, value_name = "MODEL")]
+    pub model: Model,
+    /// Members of the pool of prethread and prefork
+    #[arg(long, value_name = "N", value_parser = pool_size, default_value_t = limits::DEFAULT_POOL)]
+    pub pool: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            model: Model::default(),
+            pool: limits::DEFAULT_POOL,
+        }
+    }
 }
 
 /// `cascade create`
@@ -122,6 +145,9 @@ pub struct Tracker {
     /// Room for so many peers, over all hashes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value_t = 65_536)]
     pub max_peers: u32,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
     /// Keep the registered peers in this file over a restart
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -205,12 +231,60 @@ pub struct Peer {
     /// Where to listen [default: a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
     pub listen: Vec<ListenAddress>,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
     /// The data lie in this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// Cascade files
     #[arg(required = true, value_name = "CASCADE")]
     pub files: Vec<PathBuf>,
+}
+
+/// `cascade echo`
+#[derive(Debug, Args)]
+pub struct Echo {
+    /// Which side.
+    #[command(subcommand)]
+    pub side: EchoSide,
+}
+
+/// The two sides of an echo.
+#[derive(Debug, Subcommand)]
+pub enum EchoSide {
+    /// Send every line back
+    Serve(EchoServe),
+    /// Send each line of standard input, print what comes back
+    Client(EchoClient),
+}
+
+/// `cascade echo serve`
+#[derive(Debug, Args)]
+pub struct EchoServe {
+    /// Where to listen [default: a free port, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// Log the names of clients as well; implies --verbose
+    #[arg(short, long)]
+    pub resolve: bool,
+    /// Log every connection, and what it sends
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `cascade echo client`
+#[derive(Debug, Args)]
+pub struct EchoClient {
+    /// The server: a name or an address
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Its port: a number or the name of a service
+    #[arg(value_name = "PORT")]
+    pub port: Port,
 }
 
 /// A file on the network: by its hash, or by its cascade file.
@@ -230,6 +304,13 @@ fn target_parser() -> impl TypedValueParser<Value = Target> {
 fn target(text: OsString) -> Target {
     let hash = text.to_str().and_then(|text| text.parse().ok());
     hash.map_or_else(|| Target::CascadeFile(text.into()), Target::Hash)
+}
+
+fn pool_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ 1..=1024) => Ok(size),
+        _ => Err("a pool has 1 to 1024 members".into()),
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {

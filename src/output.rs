@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -30,6 +31,19 @@ pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says where a server listens, for people and for scripts that wait for it.
+///
+/// # Errors
+/// As [`print_bytes`].
+pub fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
+    for listener in listeners {
+        let address = listener.local_addr().context("cannot listen")?;
+        // Where nobody reads it, others still want to be served.
+        print_bytes(format!("listening on {address}\n").as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Prints a value as one line of JSON.

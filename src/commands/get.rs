@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::environment::or_environment;
 use super::{Status, UsageError};
 use crate::cascade_file::data_path;
-use crate::cli;
+use crate::cli::{self, ServerOptions};
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
@@ -48,6 +48,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         )?,
         sources: options.sources,
         listen: serves.then_some(listen),
+        server: ServerOptions::default(),
         daemon: false,
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),
         timeout: options.timeout,

@@ -3,6 +3,7 @@
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
 pub mod create;
+pub mod echo;
 mod environment;
 pub mod files;
 pub mod get;
@@ -57,6 +58,7 @@ fn run(command: Command) -> anyhow::Result<Status> {
         Command::List(options) => list::run(&options),
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options),
+        Command::Echo(options) => echo::run(options),
     }
 }
 

@@ -26,6 +26,7 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
         files: with_data_paths(&options.files, options.directory.as_deref(), None)?,
         sources: options.sources,
         listen: Some(listen),
+        server: options.server,
         daemon: true,
         seed_for: Duration::ZERO,
         timeout: None,

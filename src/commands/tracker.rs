@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::hash::RandomState;
-use std::io;
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use super::{Status, UsageError, print, target};
+use super::{Status, UsageError, target};
 use crate::cli::{self, Tracker};
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::net::listen;
+use crate::output::announce;
 use crate::server::{self, Limits};
 use crate::service::tracker::TrackerService;
 use crate::sys::signals::Signals;
@@ -38,8 +37,15 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
     let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])
         .context("cannot catch signals")?;
     announce(&listeners)?;
-    let tally = server::serve(&listeners, &service, &Limits::default(), &signals)
-        .context("cannot go on serving")?;
+    let limits = Limits::default().with_pool(options.server.pool);
+    let tally = server::serve(
+        options.server.model,
+        &listeners,
+        &service,
+        &limits,
+        &signals,
+    )
+    .context("cannot go on serving")?;
     if let Some(path) = &options.state {
         save(&service, path)?;
     }
@@ -117,17 +123,4 @@ fn whole_seconds(ttl: Duration) -> Result<u32, UsageError> {
         Ok(0) | Err(_) => Err(UsageError("--ttl must be at least one second")),
         Ok(ttl) => Ok(ttl),
     }
-}
-
-/// Says where the server listens, for people and for scripts that wait for it.
-fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
-    for listener in listeners {
-        let address = listener.local_addr().context("cannot listen")?;
-        match print(format_args!("listening on {address}\n")) {
-            // Nobody wants to know; others still want to be served.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            printed => printed?,
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use dns_lookup::{AddrInfoHints, SockType, getaddrinfo};
+use dns_lookup::{AddrInfoHints, SockType, getaddrinfo, getnameinfo};
 use nix::sys::wait::waitpid;
 
 use super::address::{HostPort, Port};
@@ -42,6 +42,12 @@ pub fn port(port: &Port) -> io::Result<u16> {
         .first()
         .map(SocketAddr::port)
         .ok_or_else(|| not_found(&port.to_string(), "no address"))
+}
+
+/// The name that belongs to an address, asked in this process; nothing where there is none.
+pub fn name_of(address: SocketAddr) -> Option<String> {
+    let (name, _) = getnameinfo(&address, libc::NI_NAMEREQD).ok()?;
+    Some(name)
 }
 
 /// As [`here`], but names are looked up in a child process.

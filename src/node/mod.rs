@@ -28,7 +28,7 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use crate::cli::Sources;
+use crate::cli::{ServerOptions, Sources};
 use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
@@ -47,6 +47,8 @@ pub struct Settings {
     pub sources: Sources,
     /// Where to serve; nothing where it does not serve.
     pub listen: Option<Vec<ListenAddress>>,
+    /// How to serve.
+    pub server: ServerOptions,
     /// A daemon serves until a signal, and never gives up; otherwise the node ends when it has everything.
     pub daemon: bool,
     /// How long to serve after that.

@@ -17,18 +17,23 @@ use crate::cascade_file::CascadeFile;
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
-use crate::server::{self, Limits};
+use crate::server::{self, Limits, Model};
 use crate::service::blocks::BlocksService;
 use crate::store::verify;
 use crate::sys::fork;
 
 /// Serves the blocks of all files on all sockets.
-pub fn start_listener(place: &Place, items: &[Item], limits: &Limits) -> io::Result<Pid> {
+pub fn start_listener(
+    place: &Place,
+    items: &[Item],
+    model: Model,
+    limits: &Limits,
+) -> io::Result<Pid> {
     let service = BlocksService::new(items.iter().map(Item::served));
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     keep.extend(items.iter().flat_map(Item::descriptors));
     fork::spawn_role(&keep, |signals| {
-        match server::serve(&place.listeners, &service, limits, &signals) {
+        match server::serve(model, &place.listeners, &service, limits, &signals) {
             Ok(tally) => {
                 log::debug!("served {tally}");
                 0

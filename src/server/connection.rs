@@ -3,15 +3,17 @@
 //! [`Connection::advance`] does all the reading and sending that is possible now and says what it waits for. A model
 //! that serves one connection at a time waits for just that ([`converse`]); one that serves many asks epoll.
 
-use std::io::{self, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::sendfile::sendfile64;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use nix::unistd::read;
 
 use super::limits::Limits;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
@@ -41,16 +43,20 @@ pub enum Want {
     End(Outcome),
 }
 
-/// A connection in the hands of a driver.
+/// A connection in the hands of a driver: its socket, which it may own or borrow.
 #[derive(Debug)]
-pub struct Connection<'a, S> {
-    stream: TcpStream,
+pub struct Connection<'a, T, S> {
+    stream: T,
     session: S,
     limits: &'a Limits,
     output: Output,
     phase: Phase,
     /// When the phase ends in a timeout.
     deadline: Instant,
+    /// Whether all that had arrived was read: reading on would only say so.
+    dry: bool,
+    /// Whether the client will send no more.
+    ended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,23 +71,19 @@ enum Phase {
     Draining(Outcome, usize),
 }
 
-impl<'a, S: Session> Connection<'a, S> {
-    /// Takes over a socket.
-    ///
-    /// # Errors
-    /// Where the socket is broken.
-    pub fn new(stream: TcpStream, session: S, limits: &'a Limits) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let deadline = Instant::now() + limits.idle_timeout;
-        Ok(Self {
+impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
+    /// Takes over a socket, which must not block.
+    pub fn new(stream: T, session: S, limits: &'a Limits) -> Self {
+        Self {
             stream,
             session,
             limits,
             output: Output::default(),
             phase: Phase::Idle,
-            deadline,
-        })
+            deadline: Instant::now() + limits.idle_timeout,
+            dry: false,
+            ended: false,
+        }
     }
 
     /// Whether nothing is under way: no part of a request, no part of a response.
@@ -92,6 +94,7 @@ impl<'a, S: Session> Connection<'a, S> {
     /// Reads and sends as far as possible without waiting. `report` is called with each report before the reply to
     /// the same request is sent.
     pub fn advance(&mut self, report: &mut impl FnMut(S::Report) -> io::Result<()>) -> Want {
+        self.dry = false;
         loop {
             let step = match self.phase {
                 Phase::Idle | Phase::Receiving => self.receive(report),
@@ -120,15 +123,18 @@ impl<'a, S: Session> Connection<'a, S> {
         &mut self,
         report: &mut impl FnMut(S::Report) -> io::Result<()>,
     ) -> io::Result<Option<Want>> {
+        if self.dry {
+            return Ok(Some(Want::Read(self.deadline)));
+        }
         let mut buffer = [0; READ_SIZE];
-        let n = match self.stream.read(&mut buffer) {
+        let n = match read(&self.stream, &mut buffer) {
             Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(Some(Want::Read(self.deadline)));
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
-            Err(error) => return Err(error),
+            Err(Errno::EAGAIN) => return Ok(Some(Want::Read(self.deadline))),
+            Err(Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
+        self.ended = n == 0;
+        self.dry = n < READ_SIZE && !self.ended;
         let mut reports = Vec::new();
         let next = self
             .session
@@ -157,7 +163,7 @@ impl<'a, S: Session> Connection<'a, S> {
                 // With MSG_MORE the header of a response leaves together with its body.
                 let flags = if more { MSG_MORE } else { MsgFlags::empty() };
                 send(
-                    self.stream.as_raw_fd(),
+                    self.stream.as_fd().as_raw_fd(),
                     &bytes[*sent..],
                     flags | MsgFlags::MSG_NOSIGNAL,
                 )
@@ -192,6 +198,8 @@ impl<'a, S: Session> Connection<'a, S> {
                 self.phase = Phase::Receiving;
                 self.deadline = Instant::now() + self.limits.request_timeout;
             }
+            // All was read: nothing can reset the connection on the way of the response.
+            Next::Close(outcome) if self.ended => return Ok(Some(Want::End(outcome))),
             Next::Close(outcome) => self.close(outcome)?,
         }
         Ok(None)
@@ -199,7 +207,7 @@ impl<'a, S: Session> Connection<'a, S> {
 
     /// Half-closes the connection: what was sent arrives, and the client sees the end.
     fn close(&mut self, outcome: Outcome) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)?;
+        shutdown(self.stream.as_fd().as_raw_fd(), Shutdown::Write)?;
         self.phase = Phase::Draining(outcome, DRAIN_SIZE);
         self.deadline = Instant::now() + DRAIN_TIME;
         Ok(())
@@ -207,55 +215,93 @@ impl<'a, S: Session> Connection<'a, S> {
 
     fn drain(&mut self, outcome: Outcome, left: usize) -> io::Result<Option<Want>> {
         let mut buffer = [0; READ_SIZE];
-        match self.stream.read(&mut buffer) {
+        match read(&self.stream, &mut buffer) {
             Ok(0) => Ok(Some(Want::End(outcome))),
             Ok(n) if n >= left => Ok(Some(Want::End(outcome))),
             Ok(n) => {
                 self.phase = Phase::Draining(outcome, left - n);
                 Ok(None)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ok(Some(Want::Read(self.deadline)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(Errno::EAGAIN) => Ok(Some(Want::Read(self.deadline))),
+            Err(Errno::EINTR) => Ok(None),
             // The client is gone; the response was sent.
             Err(_) => Ok(Some(Want::End(outcome))),
         }
     }
 }
 
-impl<S> AsFd for Connection<'_, S> {
+impl<T: AsFd, S> AsFd for Connection<'_, T, S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
-/// Serves one connection to its end, waiting as long as it takes within the limits. Where the process was asked to
-/// finish, it ends as soon as no response is under way.
-pub fn converse<S: Session>(
-    stream: TcpStream,
+/// How a driver that serves one connection at a time waits for it.
+pub trait Waiter {
+    /// Whether the server was asked to stop: idle connections close, transfers are finished.
+    fn is_finishing(&self) -> bool;
+
+    /// Waits until the socket has one of `events`, until something else is to be looked at, or for the deadline.
+    ///
+    /// # Errors
+    /// Where the connection is to be given up.
+    fn wait(
+        &self,
+        socket: BorrowedFd<'_>,
+        events: PollFlags,
+        deadline: Instant,
+    ) -> io::Result<Woken>;
+}
+
+/// Waits in a process of the connection's own, which a TERM asks to finish.
+#[derive(Debug)]
+pub struct InChild;
+
+impl Waiter for InChild {
+    fn is_finishing(&self) -> bool {
+        signals::asked_to_finish()
+    }
+
+    fn wait(
+        &self,
+        socket: BorrowedFd<'_>,
+        events: PollFlags,
+        deadline: Instant,
+    ) -> io::Result<Woken> {
+        wait_interruptibly(socket, events, deadline)
+    }
+}
+
+/// Serves one connection to its end, waiting as long as it takes within the limits. Where the server was asked to
+/// stop, it ends as soon as no response is under way.
+pub fn converse<T: AsFd, S: Session>(
+    stream: T,
     session: S,
     limits: &Limits,
+    waiter: &impl Waiter,
     mut report: impl FnMut(S::Report) -> io::Result<()>,
 ) -> Outcome {
-    let Ok(mut connection) = Connection::new(stream, session, limits) else {
-        return Outcome::Disconnected;
-    };
+    let mut connection = Connection::new(stream, session, limits);
     loop {
         let (events, deadline) = match connection.advance(&mut report) {
             Want::Read(deadline) => (PollFlags::POLLIN, deadline),
             Want::Write(deadline) => (PollFlags::POLLOUT, deadline),
             Want::End(outcome) => return outcome,
         };
-        if signals::asked_to_finish() && connection.is_idle() {
+        if waiter.is_finishing() && connection.is_idle() {
             return Outcome::Done;
         }
-        match wait_interruptibly(connection.as_fd(), events, deadline) {
+        match waiter.wait(connection.as_fd(), events, deadline) {
             Ok(Woken::Ready | Woken::Interrupted) => {}
             Ok(Woken::TimedOut) => return connection.timed_out(),
             Err(_) => return Outcome::Disconnected,
         }
     }
+}
+
+/// Runs what serves a connection; a panic, which was reported where it happened, ends nothing but that.
+pub fn guarded(serve: impl FnOnce() -> Outcome) -> Outcome {
+    catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Outcome::Crashed)
 }
 
 /// The address of a connection's other end, IPv4 where it is IPv4 in IPv6's clothes.

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// Members of a pool, unless the user says otherwise.
+pub const DEFAULT_POOL: usize = 16;
+
 /// The limits of a server, the same under every model.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections served at once; at the limit newcomers wait in the backlog.
     pub max_connections: usize,
+    /// Members of a pool, in the models that have one: so many connections are served at once.
+    pub pool: usize,
     /// How long a connection may be silent between requests. Some clients wait for the close (PROTOCOL §4: 5 s).
     pub idle_timeout: Duration,
     /// How long a whole request may take from its first byte.
@@ -23,11 +28,30 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: default_max_connections(),
+            pool: DEFAULT_POOL,
             idle_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// For clients that may be people, who take their time: an hour for a line, and as long to read what comes back.
+    pub fn patient() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            idle_timeout: HOUR,
+            request_timeout: HOUR,
+            send_timeout: HOUR,
+            ..Self::default()
+        }
+    }
+
+    /// The same with a pool of this size.
+    pub fn with_pool(self, pool: usize) -> Self {
+        Self { pool, ..self }
     }
 }
 

@@ -1,19 +1,45 @@
-//! The accept loop, and what every connection has in common.
+//! The accept loop in six models that serve the same sessions, and what they have in common.
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`iterative`] | one connection at a time |
 //! | [`process`] | a child for each connection: signal, accept, fork, close, reap |
+//! | [`thread`] | a detached thread for each connection |
+//! | [`prethread`] | a fixed pool of threads, fed through a bounded buffer |
+//! | [`event`] | one thread for all connections: epoll, and sockets that do not block |
+//! | [`prefork`] | a fixed pool of processes, each accepting on its own |
+//!
+//! Read them side by side: they differ in nothing but the model.
+//!
+//! | module | what they share |
+//! |---|---|
+//! | [`accept`] | listening sockets and signals: who comes in, when the door closes |
 //! | [`connection`] | one connection: its session, its socket, its deadlines |
 //! | [`limits`] | what a server grants its clients |
-//! | [`tally`] | how connections ended |
+//! | [`tally`] | how connections ended, and the lines of the log |
+//! | [`children`], [`reports`] | of the models with processes: who lives, what they report |
+//! | [`crew`], [`sbuf`] | of the models with threads: how they are counted, fed and stopped |
 
+pub mod accept;
+pub mod children;
 pub mod connection;
+pub mod crew;
+pub mod event;
+pub mod iterative;
 pub mod limits;
+pub mod prefork;
+pub mod prethread;
 pub mod process;
+pub mod reports;
+pub mod sbuf;
 pub mod tally;
+pub mod thread;
 
+use std::fmt;
 use std::io;
 use std::net::TcpListener;
+
+use clap::ValueEnum;
 
 pub use limits::Limits;
 pub use tally::Tally;
@@ -21,16 +47,76 @@ pub use tally::Tally;
 use crate::service::Service;
 use crate::sys::signals::Signals;
 
-/// Serves connections until a TERM or INT, which `signals` must catch beside CHLD; then lets transfers finish within
-/// the grace period, and answers what became of all connections.
+/// How a server has several clients at once, or not.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub enum Model {
+    /// One connection at a time
+    Iterative,
+    /// A process for each connection
+    #[default]
+    Process,
+    /// A thread for each connection
+    Thread,
+    /// A fixed pool of threads
+    Prethread,
+    /// One thread for all connections
+    Event,
+    /// A fixed pool of processes
+    Prefork,
+}
+
+impl Model {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Iterative,
+        Self::Process,
+        Self::Thread,
+        Self::Prethread,
+        Self::Event,
+        Self::Prefork,
+    ];
+
+    /// Whether connections are served in the loop's own flow of control, where nothing may take long.
+    pub fn serves_in_the_loop(self) -> bool {
+        matches!(self, Self::Iterative | Self::Event)
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iterative => "iterative",
+            Self::Process => "process",
+            Self::Thread => "thread",
+            Self::Prethread => "prethread",
+            Self::Event => "event",
+            Self::Prefork => "prefork",
+        })
+    }
+}
+
+/// Serves connections until a TERM or INT, which `signals` must catch (and CHLD, where the model has children); then
+/// lets transfers finish within the grace period, and answers what became of all connections.
+///
+/// Whatever a session reported has taken effect before its reply is sent, or at the latest before whoever connects
+/// after that reply is served.
 ///
 /// # Errors
-/// Where the loop itself cannot go on; never because of a client.
+/// Where the loop itself cannot go on; never because of a client. The models `process` and `prefork` must be begun in
+/// a process with one thread.
 pub fn serve<S: Service>(
+    model: Model,
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
     signals: &Signals,
 ) -> io::Result<Tally> {
-    process::serve(listeners, service, limits, signals)
+    match model {
+        Model::Iterative => iterative::serve(listeners, service, limits, signals),
+        Model::Process => process::serve(listeners, service, limits, signals),
+        Model::Thread => thread::serve(listeners, service, limits, signals),
+        Model::Prethread => prethread::serve(listeners, service, limits, signals),
+        Model::Event => event::serve(listeners, service, limits, signals),
+        Model::Prefork => prefork::serve(listeners, service, limits, signals),
+    }
 }

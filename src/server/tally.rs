@@ -1,7 +1,10 @@
-//! How many connections there were, and how they ended.
+//! How many connections there were, and how they ended; and the lines of the log that say so.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
+
+use nix::unistd::Pid;
 
 use crate::service::Outcome;
 
@@ -13,14 +16,25 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a connection that was accepted.
-    pub fn accepted(&mut self) {
+    /// Counts a connection that was accepted; answers its number, from 1 on.
+    pub fn accepted(&mut self) -> u64 {
         self.accepted += 1;
+        self.accepted
     }
 
     /// Counts a connection that ended.
     pub fn ended(&mut self, outcome: Outcome) {
         *self.ended.entry(outcome).or_default() += 1;
+    }
+
+    /// The tally of these counts; what was accepted and has no end has crashed.
+    pub fn of(accepted: u64, ended: impl IntoIterator<Item = (Outcome, u64)>) -> Self {
+        let mut ended: BTreeMap<_, _> = ended.into_iter().filter(|(_, count)| *count > 0).collect();
+        let crashed = accepted.saturating_sub(ended.values().sum());
+        if crashed > 0 {
+            *ended.entry(Outcome::Crashed).or_default() += crashed;
+        }
+        Self { accepted, ended }
     }
 }
 
@@ -38,4 +52,36 @@ impl fmt::Display for Tally {
         }
         Ok(())
     }
+}
+
+/// What tells a connection from others in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// The process that serves it.
+    Process(Pid),
+    /// Its number, where connections share a process.
+    Number(u64),
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "pid {pid}"),
+            Self::Number(number) => write!(f, "connection {number}"),
+        }
+    }
+}
+
+/// Logs that a connection begins.
+pub fn log_accept(id: Id, remote: SocketAddr) {
+    log::debug!("accept {id} from {remote}");
+}
+
+/// Logs that a connection ended, and how; a crash is something that an operator must know.
+pub fn log_end(id: Id, remote: SocketAddr, outcome: Outcome, how: impl fmt::Display) {
+    let level = match outcome {
+        Outcome::Crashed => log::Level::Warn,
+        _ => log::Level::Debug,
+    };
+    log::log!(level, "end {id} of {remote}: {how}");
 }

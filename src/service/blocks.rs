@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Next, Outcome, Output, Service, Session};
+use super::{Next, Outcome, Output, Reports, Service, Session};
 use crate::cascade_file::Geometry;
 use crate::hash::CascadeHash;
 use crate::store::bitmap::Bitmap;
@@ -84,6 +84,7 @@ impl BlocksService {
 
 impl Service for BlocksService {
     type Session = BlocksSession;
+    const REPORTS: Reports = Reports::Never;
 
     fn open(&self, _remote: SocketAddr, _now: SystemTime) -> BlocksSession {
         BlocksSession {

@@ -6,9 +6,11 @@
 //!
 //! A [`Service`] is what all connections have in common. In the model of a process per connection its sessions live
 //! in children, which see the state of the moment of their fork, and whatever lies in shared memory; only the owner
-//! of the state applies reports.
+//! of the state applies reports. Where sessions live in the owner's process, in threads or in its loop, reports are
+//! applied at once, one at a time.
 
 pub mod blocks;
+pub mod echo;
 pub mod tracker;
 
 use std::collections::VecDeque;
@@ -40,16 +42,16 @@ pub trait Session {
     fn is_idle(&self) -> bool;
 }
 
-/// What a server offers on all of its connections.
-pub trait Service {
+/// What a server offers on all of its connections. Threads share it.
+pub trait Service: Sync {
     /// The state of one connection.
     type Session: Session;
 
     /// Begins a session with `remote`, which connected at `now`.
     fn open(&self, remote: SocketAddr, now: SystemTime) -> Self::Session;
 
-    /// Applies what a session with `remote` reported. Called only where the state is owned. The report is not
-    /// believed beyond what can be checked here.
+    /// Applies what a session with `remote` reported. Called only where the state is owned, and never while another
+    /// `apply` or a `tick` runs. The report is not believed beyond what can be checked here.
     fn apply(
         &self,
         remote: SocketAddr,
@@ -57,11 +59,12 @@ pub trait Service {
         now: SystemTime,
     );
 
-    /// Whether a session may report more than once.
-    const MANY_REPORTS: bool = false;
+    /// How often a session may report.
+    const REPORTS: Reports = Reports::Once;
 
-    /// Does what is due in the owner of the state; says when it wants to be called again, at the latest.
-    fn tick(&self, _now: SystemTime) -> Duration {
+    /// Does what is due in the owner of the state, long work where `apart` says; says when it wants to be called
+    /// again, at the latest.
+    fn tick(&self, _now: SystemTime, _apart: Apart) -> Duration {
         Duration::from_secs(3600)
     }
 
@@ -74,6 +77,26 @@ pub trait Service {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()
     }
+}
+
+/// How often a session may report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reports {
+    /// Never: nothing outlives a connection.
+    Never,
+    /// Once at most.
+    Once,
+    /// As often as it likes.
+    Often,
+}
+
+/// Where the owner of the state does what would keep its clients waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// In a child: the process has one thread.
+    InChild,
+    /// In a thread: the process may have threads, and so never forks.
+    InThread,
 }
 
 /// What a driver does after the output was sent.

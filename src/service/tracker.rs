@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use nix::unistd::Pid;
 
-use super::{Next, Outcome, Output, Service, Session};
+use super::{Apart, Next, Outcome, Output, Service, Session};
 use crate::sys::pipe::Record;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::Registry;
@@ -89,8 +89,8 @@ impl Service for TrackerService {
         }
     }
 
-    fn tick(&self, now: SystemTime) -> Duration {
-        self.owner().tick(now)
+    fn tick(&self, now: SystemTime, apart: Apart) -> Duration {
+        self.owner().tick(now, apart)
     }
 
     fn child_ended(&self, pid: Pid) -> bool {

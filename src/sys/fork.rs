@@ -40,6 +40,22 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
     })
 }
 
+/// Forks a process that serves connections.
+///
+/// All signals stay blocked but while it waits for a client (see [`super::poll::wait_interruptibly`]), where it takes
+/// a TERM to mean that it is to finish. That is the same as to ignore INT, HUP, USR1 and PIPE, at a fraction of the
+/// system calls, of which each connection pays for all.
+///
+/// # Errors
+/// Where fork(2) fails, which leaves nothing behind.
+pub fn spawn_server(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    spawn(|| {
+        signals::finish_on_term()?;
+        close_others(keep)?;
+        Ok(body())
+    })
+}
+
 /// Forks a long-lived role with a poll loop and children of its own. It learns of TERM and CHLD through the
 /// [`Signals`] that `body` gets; INT, HUP, USR1 and PIPE it ignores, for they reach the whole group of a terminal.
 ///

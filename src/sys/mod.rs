@@ -2,9 +2,11 @@
 
 #![allow(unsafe_code)]
 
+pub mod epoll;
 pub mod exit;
 pub mod fork;
 pub mod pipe;
 pub mod poll;
 pub mod shared;
 pub mod signals;
+pub mod socket;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, ppoll};
-use nix::sys::signal::SigSet;
 use nix::sys::time::TimeSpec;
+
+use super::signals::all_but_term;
 
 /// Waits until a descriptor is ready or `timeout` is over; says which are ready, in order. A signal ends the wait
 /// early, with none ready. Errors and hang-ups count as ready: the read or write that follows tells.
@@ -36,6 +37,30 @@ pub fn wait_readable(
         .collect())
 }
 
+/// Waits until the descriptor has one of `events`, until `wake` is readable, or for the deadline.
+///
+/// # Errors
+/// Where poll(2) fails other than by a signal.
+pub fn wait_or_wake(
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    wake: BorrowedFd<'_>,
+    deadline: Instant,
+) -> io::Result<Woken> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut polled = [
+        PollFd::new(fd, events),
+        PollFd::new(wake, PollFlags::POLLIN),
+    ];
+    match nix::poll::poll(&mut polled, milliseconds(left)) {
+        Ok(0) => Ok(Woken::TimedOut),
+        Ok(_) if polled[1].any().unwrap_or(true) => Ok(Woken::Interrupted),
+        Ok(_) => Ok(Woken::Ready),
+        Err(Errno::EINTR) => Ok(Woken::Interrupted),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Rounds up: a deadline is never missed by waking too early and spinning.
 fn milliseconds(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_micros().div_ceil(1000);
@@ -49,12 +74,11 @@ pub enum Woken {
     Ready,
     /// The deadline has passed.
     TimedOut,
-    /// A signal came.
+    /// A signal came, or whoever waits was woken otherwise.
     Interrupted,
 }
 
-/// Waits for one descriptor with no signal blocked, which is the only moment at which a child that serves a
-/// connection takes a TERM.
+/// Waits for one descriptor, which is the only moment at which a child that serves connections takes a TERM.
 ///
 /// # Errors
 /// Where poll(2) fails other than by a signal.
@@ -68,7 +92,7 @@ pub fn wait_interruptibly(
     match ppoll(
         &mut polled,
         Some(TimeSpec::from_duration(left)),
-        Some(SigSet::empty()),
+        Some(all_but_term()),
     ) {
         Ok(0) => Ok(Woken::TimedOut),
         Ok(_) => Ok(Woken::Ready),

@@ -18,7 +18,7 @@ use signal_hook::SigId;
 /// The registrations of this process, which a forked role has to undo.
 static REGISTERED: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
 
-/// Set in a child that serves a connection once it was asked to end.
+/// Set in a child that serves connections once it was asked to end.
 static FINISH: AtomicBool = AtomicBool::new(false);
 
 /// The signals that a loop waits for.
@@ -121,24 +121,41 @@ pub(super) fn become_leaf() -> io::Result<()> {
     Ok(())
 }
 
-/// In a child that serves a connection: TERM means to finish the response and to end. It is blocked from now on but
-/// for the time of [`super::poll::wait_interruptibly`], so that it cannot fall between a look and a wait.
-///
-/// # Errors
-/// Where the handler cannot be installed.
-pub fn finish_on_term() -> io::Result<()> {
+/// In a child that serves connections, with all signals blocked: TERM means to finish the response and to end. It gets
+/// through only while the child waits, with the mask [`all_but_term`], so that it cannot fall between a look and a
+/// wait.
+pub(super) fn finish_on_term() -> io::Result<()> {
     extern "C" fn on_term(_: libc::c_int) {
         FINISH.store(true, Ordering::Relaxed);
     }
-    let mut term = SigSet::empty();
-    term.add(Signal::SIGTERM);
-    term.thread_block()?;
     set(Signal::SIGTERM, SigHandler::Handler(on_term))
 }
 
-/// Whether this child was asked to end.
+/// What a child that serves connections blocks while it waits: the handlers of its parent must not run in it.
+pub fn all_but_term() -> SigSet {
+    let mut blocked = SigSet::all();
+    blocked.remove(Signal::SIGTERM);
+    blocked
+}
+
+/// In a thread that works for a loop: signals are for the loop. (One that comes before this does no harm: the handler
+/// only tells the loop.)
+pub fn leave_to_the_loop() {
+    let _ = SigSet::all().thread_block();
+}
+
+/// Whether this child was asked to end. A wait for what is ready at once lets no signal through, so one that is held
+/// back counts as well.
 pub fn asked_to_finish() -> bool {
-    FINISH.load(Ordering::Relaxed)
+    FINISH.load(Ordering::Relaxed) || is_pending(Signal::SIGTERM)
+}
+
+fn is_pending(signal: Signal) -> bool {
+    let mut pending = SigSet::empty().as_ref().to_owned();
+    // SAFETY: `pending` is a signal set, which the call fills.
+    let result = unsafe { libc::sigpending(&raw mut pending) };
+    // SAFETY: as above; it was initialised before.
+    result == 0 && unsafe { libc::sigismember(&raw const pending, signal as libc::c_int) } == 1
 }
 
 /// Dies of `signal`, as a program does that cleaned up after it, so that its parent sees the truth.

@@ -194,6 +194,7 @@ pub fn save(path: &Path, records: impl Iterator<Item = Saved>) -> io::Result<()>
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     fn load_all(path: &Path) -> Result<Vec<Saved>, LoadError> {
         let mut all = Vec::new();

@@ -84,7 +84,7 @@ impl<'a> Supervisor<'a> {
             peers,
             display: Display::new(items.len()),
             items,
-            limits: Limits::default(),
+            limits: Limits::default().with_pool(settings.server.pool),
             listener: if serves { Role::Due(now) } else { Role::None },
             place,
             announcers: trackers
@@ -222,6 +222,7 @@ impl<'a> Supervisor<'a> {
             self.listener = Role::started(roles::start_listener(
                 &self.place,
                 &self.items,
+                self.settings.server.model,
                 &self.limits,
             ));
         }

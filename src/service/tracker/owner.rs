@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -10,7 +11,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use crate::sys::fork;
+use crate::service::Apart;
+use crate::sys::{fork, signals};
 use crate::tracker::policy::{Policy, PolicyRefusal};
 use crate::tracker::registry::Registry;
 use crate::tracker::shares::Refusal;
@@ -54,8 +56,35 @@ struct State {
     saved: Timer,
     /// The registry's version that was saved last.
     version: u64,
-    /// The child that is saving it.
-    child: Option<Pid>,
+    /// Who is saving it.
+    saving: Option<Saving>,
+}
+
+/// Who saves the state, so that nobody waits for a disk.
+#[derive(Debug)]
+enum Saving {
+    /// A child.
+    Child(Pid),
+    /// A thread, in a process that has threads and so does not fork.
+    Thread(JoinHandle<()>),
+}
+
+impl Saving {
+    /// Whether it is known that it ended. (A child's end is told by [`Owner::child_ended`].)
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Thread(thread) if thread.is_finished())
+    }
+
+    /// Waits for its end.
+    fn wait(self) {
+        match self {
+            Self::Child(pid) => while waitpid(pid, None) == Err(Errno::EINTR) {},
+            Self::Thread(thread) => {
+                // A panic was reported where it happened.
+                let _ = thread.join();
+            }
+        }
+    }
 }
 
 impl Owner {
@@ -112,7 +141,7 @@ impl Owner {
             path,
             saved: Timer::default(),
             version: self.registry.view().version(),
-            child: None,
+            saving: None,
         });
         Ok(())
     }
@@ -129,8 +158,8 @@ impl Owner {
     }
 
     /// Does what is due; says when something will be.
-    pub fn tick(&mut self, now: SystemTime) -> Duration {
-        self.sweep(now).min(self.save_apart(now))
+    pub fn tick(&mut self, now: SystemTime, apart: Apart) -> Duration {
+        self.sweep(now).min(self.save_apart(now, apart))
     }
 
     /// Looks at a few records, so that none stays long after it expired and nobody waits for it.
@@ -150,24 +179,30 @@ impl Owner {
         every
     }
 
-    /// Saves the state in a child if it has changed: a disk may be slow.
-    fn save_apart(&mut self, now: SystemTime) -> Duration {
+    /// Saves the state apart if it has changed: a disk may be slow.
+    fn save_apart(&mut self, now: SystemTime, apart: Apart) -> Duration {
         let view = self.registry.view();
         let Some(state) = &mut self.state else {
             return NEVER;
         };
-        if state.child.is_some() || state.version == view.version() {
+        if let Some(saving) = state.saving.take_if(|saving| saving.is_over()) {
+            saving.wait();
+        }
+        if state.version == view.version() {
             return NEVER;
         }
         let left = state.saved.left(now, SAVE_EVERY);
         if !left.is_zero() {
             return left;
         }
+        if state.saving.is_some() {
+            return SAVE_EVERY;
+        }
         state.saved.restart(now);
         let version = view.version();
-        match fork::spawn_leaf(&[], || save_in_child(state, &view)) {
-            Ok(pid) => (state.version, state.child) = (version, Some(pid)),
-            Err(error) => log::warn!("cannot fork to save the state: {error}"),
+        match state.start_saving(view, apart) {
+            Ok(saving) => (state.version, state.saving) = (version, Some(saving)),
+            Err(error) => log::warn!("cannot start to save the state: {error}"),
         }
         SAVE_EVERY
     }
@@ -177,11 +212,8 @@ impl Owner {
         let Some(state) = &mut self.state else {
             return false;
         };
-        let ours = state.child == Some(pid);
-        if ours {
-            state.child = None;
-        }
-        ours
+        let is_it = |saving: &mut Saving| matches!(saving, Saving::Child(child) if *child == pid);
+        state.saving.take_if(is_it).is_some()
     }
 
     /// Saves the state in this process.
@@ -190,28 +222,43 @@ impl Owner {
         let Some(state) = &mut self.state else {
             return Ok(());
         };
-        if let Some(pid) = state.child.take() {
+        if let Some(saving) = state.saving.take() {
             // What it is about to rename is older than what follows.
-            while waitpid(pid, None) == Err(Errno::EINTR) {}
+            saving.wait();
         }
-        state.save(&view)
+        save(&state.path, &view)
     }
 }
 
 impl State {
-    fn save(&self, view: &View) -> io::Result<()> {
-        state::save(&self.path, view.registrations().map(Saved::from))
+    fn start_saving(&self, view: View, apart: Apart) -> io::Result<Saving> {
+        match apart {
+            Apart::InChild => {
+                fork::spawn_leaf(&[], || save_or_warn(&self.path, &view)).map(Saving::Child)
+            }
+            Apart::InThread => {
+                let path = self.path.clone();
+                let work = move || {
+                    signals::leave_to_the_loop();
+                    save_or_warn(&path, &view);
+                };
+                let thread = thread::Builder::new().spawn(work)?;
+                Ok(Saving::Thread(thread))
+            }
+        }
     }
 }
 
-fn save_in_child(state: &State, view: &View) -> u8 {
-    match state.save(view) {
+fn save(path: &Path, view: &View) -> io::Result<()> {
+    state::save(path, view.registrations().map(Saved::from))
+}
+
+/// All that is done apart; answers a child's exit status.
+fn save_or_warn(path: &Path, view: &View) -> u8 {
+    match save(path, view) {
         Ok(()) => 0,
         Err(error) => {
-            log::warn!(
-                "cannot save {}: {error}",
-                crate::text::escape_path(&state.path)
-            );
+            log::warn!("cannot save {}: {error}", crate::text::escape_path(path));
             1
         }
     }

@@ -1,0 +1,240 @@
+//! The door: listening sockets, who may come in, and when it closes. Every model has it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+
+use super::connection::canonical;
+use crate::sys::poll::wait_readable;
+use crate::sys::signals::Signals;
+use crate::sys::socket;
+
+/// How long newcomers are left alone after the system refused a descriptor, a process or a thread: polling on would
+/// spin.
+pub const PAUSE: Duration = Duration::from_millis(100);
+/// Connections taken from a listener in a row before the loop looks at its other duties.
+const BURST: usize = 64;
+
+/// Makes listeners fit for a loop: a client that gave up between poll and accept must not block it, and what they
+/// accept sends at once (sockets inherit that).
+///
+/// # Errors
+/// Where a socket is broken.
+pub fn prepare(listeners: &[TcpListener]) -> io::Result<()> {
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        setsockopt(listener, sockopt::TcpNoDelay, &true)?;
+    }
+    Ok(())
+}
+
+/// Ends the listening. A process of another role may hold a copy of the descriptor: only shutdown(2) reaches it.
+pub fn stop_listening(listeners: &[TcpListener]) {
+    for listener in listeners {
+        let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+/// What an accept came to.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection, which does not block, and its other end.
+    Connection(TcpStream, SocketAddr),
+    /// Nobody waits any more.
+    Nobody,
+    /// The client gave up, or its network did: accept(2) hands such errors on.
+    Gone,
+    /// The system has no room, which was logged: newcomers wait.
+    NoRoom,
+}
+
+/// Takes one connection, if one waits.
+pub fn accept(listener: &TcpListener) -> Accepted {
+    let error = match socket::accept(listener) {
+        Ok((stream, remote)) => return Accepted::Connection(stream, canonical(remote)),
+        Err(error) => error,
+    };
+    match error.raw_os_error().map(Errno::from_raw) {
+        // Not listening any more is nobody, too.
+        Some(Errno::EAGAIN | Errno::EINVAL) => Accepted::Nobody,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+            log::warn!("cannot accept a connection: {error}; newcomers wait");
+            Accepted::NoRoom
+        }
+        _ => Accepted::Gone,
+    }
+}
+
+/// Listeners and signals, as a loop around poll(2) waits for them.
+#[derive(Debug)]
+pub struct Door<'a> {
+    listeners: &'a [TcpListener],
+    signals: &'a Signals,
+    paused_until: Option<Instant>,
+    stopping: bool,
+}
+
+/// What a wait found.
+#[derive(Debug)]
+pub struct Ready {
+    /// A signal came.
+    pub signal: bool,
+    /// Listeners at which somebody waits, and how many are let in.
+    waiting: Vec<(usize, usize)>,
+}
+
+impl<'a> Door<'a> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Where a socket is broken.
+    pub fn open(listeners: &'a [TcpListener], signals: &'a Signals) -> io::Result<Self> {
+        prepare(listeners)?;
+        Ok(Self {
+            listeners,
+            signals,
+            paused_until: None,
+            stopping: false,
+        })
+    }
+
+    /// Waits for a connection, a signal, for `other` to be readable, or for the time. Without `room` the listeners
+    /// are not polled, so that newcomers wait in the backlog.
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub fn wait(
+        &mut self,
+        room: bool,
+        other: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+    ) -> io::Result<Ready> {
+        let left = self.pause_left();
+        let accepting = room && left.is_none();
+        let mut fds = vec![Some(self.signals.as_fd()), other];
+        let listeners = self.listeners.iter();
+        fds.extend(listeners.map(|listener| accepting.then(|| listener.as_fd())));
+        let ready = wait_readable(&fds, Some(left.map_or(timeout, |left| left.min(timeout))))?;
+        if ready[0] {
+            self.signals.clear();
+            self.stopping |= self.asked_to_stop();
+        }
+        let is_ready = |index: &usize| ready[index + 2];
+        Ok(Ready {
+            signal: ready[0],
+            waiting: (0..self.listeners.len())
+                .filter(is_ready)
+                .map(|index| (index, BURST))
+                .collect(),
+        })
+    }
+
+    fn pause_left(&mut self) -> Option<Duration> {
+        let until = self.paused_until?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.paused_until = None;
+        }
+        self.paused_until.map(|_| left)
+    }
+
+    fn asked_to_stop(&self) -> bool {
+        self.signals
+            .take_any(&[Signal::SIGTERM, Signal::SIGINT])
+            .is_some()
+    }
+
+    /// Whether a signal asked the server to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Takes the next connection of those that wait; none any more where the server was asked to stop.
+    pub fn accept(&mut self, ready: &mut Ready) -> Option<(TcpStream, SocketAddr)> {
+        if self.stopping {
+            return None;
+        }
+        while let Some((index, left)) = ready.waiting.last_mut() {
+            let accepted = accept(&self.listeners[*index]);
+            *left -= 1;
+            if *left == 0 || matches!(accepted, Accepted::Nobody) {
+                ready.waiting.pop();
+            }
+            match accepted {
+                Accepted::Connection(stream, remote) => return Some((stream, remote)),
+                Accepted::Nobody | Accepted::Gone => {}
+                Accepted::NoRoom => {
+                    self.pause();
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Leaves newcomers alone for a while.
+    pub fn pause(&mut self) {
+        self.paused_until = Some(Instant::now() + PAUSE);
+    }
+
+    /// Stops listening; connections have so long to be finished.
+    pub fn close(self, grace: Duration) -> Grace<'a> {
+        stop_listening(self.listeners);
+        Grace::new(self.signals, grace)
+    }
+}
+
+/// The time that connections have to be finished after the server was asked to stop.
+#[derive(Debug)]
+pub struct Grace<'a> {
+    signals: &'a Signals,
+    deadline: Instant,
+    over: bool,
+}
+
+impl<'a> Grace<'a> {
+    /// It begins now.
+    pub fn new(signals: &'a Signals, grace: Duration) -> Self {
+        Self {
+            signals,
+            deadline: Instant::now() + grace,
+            over: false,
+        }
+    }
+
+    /// Whether it is over: by time, or because a second signal came.
+    pub fn is_over(&mut self) -> bool {
+        let again = self
+            .signals
+            .take_any(&[Signal::SIGTERM, Signal::SIGINT])
+            .is_some();
+        self.over |= again || Instant::now() >= self.deadline;
+        self.over
+    }
+
+    /// How long to wait at most before [`Grace::is_over`] is asked again.
+    pub fn left(&self) -> Duration {
+        if self.over {
+            PAUSE
+        } else {
+            self.deadline.saturating_duration_since(Instant::now())
+        }
+    }
+
+    /// Waits for a signal, for `other` to be readable, or for the end of the grace.
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub fn wait(&self, other: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let fds = [Some(self.signals.as_fd()), other];
+        if wait_readable(&fds, Some(self.left()))?[0] {
+            self.signals.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! One thread for all connections: epoll(7), sockets that do not block, a session for each descriptor.
+//!
+//! Every connection does what it can without waiting ([`Connection::advance`]) and says what it waits for; the loop
+//! waits for all of them at once. Nothing may take long here, for all others would wait; and there is one flow of
+//! control, so a report is applied where it is made.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::Signal;
+
+use super::accept::{Accepted, Grace, PAUSE, accept, prepare, stop_listening};
+use super::connection::{Connection, Want, guarded};
+use super::limits::Limits;
+use super::tally::{Id, Tally, log_accept, log_end};
+use crate::service::{Apart, Outcome, Service};
+use crate::sys::signals::Signals;
+
+/// Events taken from the kernel at once.
+const BATCH: usize = 256;
+/// Deadlines are looked at no more often than this: each look is at all connections.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What an event is about: connections by their descriptor, listeners by their place from here on, and signals.
+const LISTENER: u64 = 1 << 32;
+const SIGNAL: u64 = 1 << 33;
+
+/// Serves all connections in this thread until TERM or INT.
+///
+/// # Errors
+/// Where the loop itself cannot go on.
+pub fn serve<S: Service>(
+    listeners: &[TcpListener],
+    service: &S,
+    limits: &Limits,
+    signals: &Signals,
+) -> io::Result<Tally> {
+    prepare(listeners)?;
+    let mut server = Server {
+        listeners,
+        service,
+        limits,
+        signals,
+        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        clients: Vec::new(),
+        live: 0,
+        open: false,
+        paused_until: None,
+        look: Instant::now() + LOOK,
+        grace: None,
+        tally: Tally::default(),
+    };
+    let of_signals = EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL);
+    server.epoll.add(signals, of_signals)?;
+    while server.grace.is_none() || server.live > 0 {
+        server.turn()?;
+    }
+    Ok(server.tally)
+}
+
+struct Server<'a, S: Service> {
+    listeners: &'a [TcpListener],
+    service: &'a S,
+    limits: &'a Limits,
+    signals: &'a Signals,
+    epoll: Epoll,
+    /// By descriptor, of which the system hands out the lowest that is free.
+    clients: Vec<Option<Client<'a, S>>>,
+    /// How many clients there are.
+    live: usize,
+    /// Whether the listeners are polled.
+    open: bool,
+    paused_until: Option<Instant>,
+    /// When the deadlines are to be looked at next.
+    look: Instant,
+    /// Set once the server was asked to stop.
+    grace: Option<Grace<'a>>,
+    tally: Tally,
+}
+
+struct Client<'a, S: Service> {
+    connection: Connection<'a, TcpStream, S::Session>,
+    remote: SocketAddr,
+    id: Id,
+    /// What epoll was asked for.
+    interest: EpollFlags,
+    deadline: Instant,
+}
+
+impl<S: Service> Server<'_, S> {
+    /// Waits once, and does what is possible then.
+    fn turn(&mut self) -> io::Result<()> {
+        self.open_or_close_the_door()?;
+        let mut events = [EpollEvent::empty(); BATCH];
+        let timeout = self.timeout();
+        let ready = match self.epoll.wait(&mut events, timeout) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        for event in &events[..ready] {
+            match event.data() {
+                SIGNAL => self.look_at_signals()?,
+                token if token >= LISTENER => self.accept((token - LISTENER) as usize)?,
+                // An event for a connection that ended in this batch may reach its successor, which reads in vain.
+                fd => self.advance(fd as usize)?,
+            }
+        }
+        self.look_at_deadlines();
+        Ok(())
+    }
+
+    /// At the limit, in a pause and at the end the listeners are not polled.
+    fn open_or_close_the_door(&mut self) -> io::Result<()> {
+        if self
+            .paused_until
+            .is_some_and(|until| until <= Instant::now())
+        {
+            self.paused_until = None;
+        }
+        let room = self.live < self.limits.max_connections;
+        let open = room && self.paused_until.is_none() && self.grace.is_none();
+        if open != self.open {
+            self.open = open;
+            for (token, listener) in (LISTENER..).zip(self.listeners) {
+                if open {
+                    let event = EpollEvent::new(EpollFlags::EPOLLIN, token);
+                    self.epoll.add(listener, event)?;
+                } else {
+                    self.epoll.delete(listener)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let now = Instant::now();
+        let mut timeout = self.service.tick(SystemTime::now(), Apart::InThread);
+        let moments = [self.paused_until, (self.live > 0).then_some(self.look)];
+        for moment in moments.into_iter().flatten() {
+            timeout = timeout.min(moment.saturating_duration_since(now));
+        }
+        timeout = timeout.min(self.grace.as_ref().map_or(timeout, Grace::left));
+        // Rounded up: waking too early would spin.
+        let milliseconds = timeout.as_micros().div_ceil(1000);
+        EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
+    }
+
+    fn accept(&mut self, listener: usize) -> io::Result<()> {
+        if !self.open || self.live >= self.limits.max_connections {
+            return Ok(());
+        }
+        match accept(&self.listeners[listener]) {
+            Accepted::Connection(stream, remote) => self.take_in(stream, remote),
+            Accepted::Nobody | Accepted::Gone => Ok(()),
+            Accepted::NoRoom => {
+                self.paused_until = Some(Instant::now() + PAUSE);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_in(&mut self, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
+        let id = Id::Number(self.tally.accepted());
+        log_accept(id, remote);
+        let fd = stream.as_raw_fd() as usize;
+        let interest = EpollFlags::EPOLLIN;
+        let added = self
+            .epoll
+            .add(&stream, EpollEvent::new(interest, fd as u64));
+        if let Err(error) = added {
+            // The user's share of watches is used up, or memory is.
+            log::warn!("cannot wait for {remote}: {error}; newcomers wait");
+            self.tally.ended(Outcome::Disconnected);
+            self.paused_until = Some(Instant::now() + PAUSE);
+            return Ok(());
+        }
+        let session = self.service.open(remote, SystemTime::now());
+        let deadline = Instant::now() + self.limits.idle_timeout;
+        if self.clients.len() <= fd {
+            self.clients.resize_with(fd + 1, || None);
+        }
+        self.clients[fd] = Some(Client {
+            connection: Connection::new(stream, session, self.limits),
+            remote,
+            id,
+            interest,
+            deadline,
+        });
+        self.live += 1;
+        self.look = self.look.min(deadline);
+        Ok(())
+    }
+
+    /// Lets a connection do what it can.
+    fn advance(&mut self, fd: usize) -> io::Result<()> {
+        let Some(Some(client)) = self.clients.get_mut(fd) else {
+            return Ok(());
+        };
+        let mut want = Want::End(Outcome::Crashed);
+        let crashed = guarded(|| {
+            want = client.connection.advance(&mut |report| {
+                self.service.apply(client.remote, report, SystemTime::now());
+                Ok(())
+            });
+            Outcome::Done
+        });
+        if crashed == Outcome::Crashed {
+            want = Want::End(Outcome::Crashed);
+        }
+        let (interest, deadline) = match want {
+            Want::End(outcome) => {
+                self.end(fd, outcome);
+                return Ok(());
+            }
+            _ if self.grace.is_some() && client.connection.is_idle() => {
+                self.end(fd, Outcome::Done);
+                return Ok(());
+            }
+            Want::Read(deadline) => (EpollFlags::EPOLLIN, deadline),
+            Want::Write(deadline) => (EpollFlags::EPOLLOUT, deadline),
+        };
+        client.deadline = deadline;
+        self.look = self.look.min(deadline);
+        if interest != client.interest {
+            client.interest = interest;
+            let mut event = EpollEvent::new(interest, fd as u64);
+            self.epoll.modify(client.connection.as_fd(), &mut event)?;
+        }
+        Ok(())
+    }
+
+    /// Closes a connection, with which epoll forgets it.
+    fn end(&mut self, fd: usize, outcome: Outcome) {
+        if let Some(client) = self.clients[fd].take() {
+            log_end(client.id, client.remote, outcome, outcome.describe());
+            self.tally.ended(outcome);
+            self.live -= 1;
+        }
+    }
+
+    /// Ends the connections whose deadline has passed, or all that is left when the grace is over.
+    fn look_at_deadlines(&mut self) {
+        let over = self.grace.as_mut().is_some_and(Grace::is_over);
+        let now = Instant::now();
+        if now < self.look && !over {
+            return;
+        }
+        let mut next = now + Duration::from_secs(3600);
+        for fd in 0..self.clients.len() {
+            match &self.clients[fd] {
+                None => {}
+                Some(_) if over => self.end(fd, Outcome::Disconnected),
+                Some(client) if client.deadline <= now => {
+                    self.end(fd, client.connection.timed_out());
+                }
+                Some(client) => next = next.min(client.deadline),
+            }
+        }
+        self.look = next.max(now + LOOK);
+    }
+
+    /// Stops listening where that was asked for. Every connection does what it still can, and ends if it is idle then.
+    fn look_at_signals(&mut self) -> io::Result<()> {
+        self.signals.clear();
+        let asked = [Signal::SIGTERM, Signal::SIGINT];
+        if self.grace.is_none() && self.signals.take_any(&asked).is_some() {
+            stop_listening(self.listeners);
+            self.grace = Some(Grace::new(self.signals, self.limits.grace));
+            for fd in 0..self.clients.len() {
+                self.advance(fd)?;
+            }
+        }
+        Ok(())
+    }
+}

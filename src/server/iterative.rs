@@ -1,0 +1,123 @@
+//! One connection at a time: the textbook's echoserveri. Whoever comes second waits until the first is done.
+//!
+//! There is one flow of control, and so no question of who may change what: a report is applied where it is made.
+//! While a client is waited for, so are signals and the service's clock.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::poll::PollFlags;
+use nix::sys::signal::Signal;
+
+use super::accept::{Door, Grace, stop_listening};
+use super::connection::{Waiter, converse, guarded};
+use super::limits::Limits;
+use super::tally::{Id, Tally, log_accept, log_end};
+use crate::service::{Apart, Service};
+use crate::sys::poll::{Woken, wait_or_wake};
+use crate::sys::signals::Signals;
+
+/// Serves connections, one after the other, until TERM or INT.
+///
+/// # Errors
+/// Where the loop itself cannot go on.
+pub fn serve<S: Service>(
+    listeners: &[TcpListener],
+    service: &S,
+    limits: &Limits,
+    signals: &Signals,
+) -> io::Result<Tally> {
+    let mut door = Door::open(listeners, signals)?;
+    let mut tally = Tally::default();
+    let meanwhile = Meanwhile {
+        service,
+        listeners,
+        signals,
+        limits,
+        grace: RefCell::default(),
+    };
+    while !door.is_stopping() && !meanwhile.is_finishing() {
+        let mut ready = door.wait(true, None, meanwhile.tick())?;
+        while !meanwhile.is_finishing()
+            && let Some((stream, remote)) = door.accept(&mut ready)
+        {
+            let id = Id::Number(tally.accepted());
+            log_accept(id, remote);
+            let outcome = guarded(|| {
+                let session = service.open(remote, SystemTime::now());
+                converse(stream, session, limits, &meanwhile, |report| {
+                    service.apply(remote, report, SystemTime::now());
+                    Ok(())
+                })
+            });
+            log_end(id, remote, outcome, outcome.describe());
+            tally.ended(outcome);
+        }
+    }
+    stop_listening(listeners);
+    Ok(tally)
+}
+
+/// What is looked at while a client is waited for.
+struct Meanwhile<'a, S> {
+    service: &'a S,
+    listeners: &'a [TcpListener],
+    signals: &'a Signals,
+    limits: &'a Limits,
+    /// Set once the server was asked to stop.
+    grace: RefCell<Option<Grace<'a>>>,
+}
+
+impl<S: Service> Meanwhile<'_, S> {
+    fn tick(&self) -> Duration {
+        self.service.tick(SystemTime::now(), Apart::InThread)
+    }
+
+    /// Looks at what a signal may have asked for.
+    fn look_at_signals(&self) {
+        self.signals.clear();
+        let mut grace = self.grace.borrow_mut();
+        let asked = [Signal::SIGTERM, Signal::SIGINT];
+        if grace.is_none() && self.signals.take_any(&asked).is_some() {
+            stop_listening(self.listeners);
+            *grace = Some(Grace::new(self.signals, self.limits.grace));
+        }
+    }
+
+    /// How much of the grace is left, where the server was asked to stop; an error where none is.
+    fn grace_left(&self) -> io::Result<Option<Duration>> {
+        let mut grace = self.grace.borrow_mut();
+        if grace.as_mut().is_some_and(Grace::is_over) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(grace.as_ref().map(Grace::left))
+    }
+}
+
+impl<S: Service> Waiter for Meanwhile<'_, S> {
+    fn is_finishing(&self) -> bool {
+        self.grace.borrow().is_some()
+    }
+
+    fn wait(
+        &self,
+        socket: BorrowedFd<'_>,
+        events: PollFlags,
+        deadline: Instant,
+    ) -> io::Result<Woken> {
+        let tick = self.tick();
+        let left = self.grace_left()?.map_or(tick, |left| left.min(tick));
+        let soon = deadline.min(Instant::now() + left);
+        match wait_or_wake(socket, events, self.signals.as_fd(), soon)? {
+            Woken::Interrupted => {
+                self.look_at_signals();
+                Ok(Woken::Interrupted)
+            }
+            Woken::TimedOut if Instant::now() < deadline => Ok(Woken::Interrupted),
+            woken => Ok(woken),
+        }
+    }
+}

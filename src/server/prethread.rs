@@ -1,0 +1,70 @@
+//! A fixed pool of threads, fed through a bounded buffer: the textbook's echoservert-pre.
+//!
+//! No thread is made while clients wait, and no more than the pool are served at once. The loop accepts only what has
+//! room in the buffer, so that it never waits for it; the others wait in the backlog.
+
+use std::io;
+use std::net::TcpListener;
+use std::thread;
+
+use super::accept::Door;
+use super::crew::Crew;
+use super::limits::Limits;
+use super::sbuf::Sbuf;
+use super::tally::Tally;
+use crate::service::Service;
+use crate::sys::signals::{self, Signals};
+
+/// Serves connections in `limits.pool` threads until TERM or INT.
+///
+/// # Errors
+/// Where the threads cannot be started, or the loop itself cannot go on.
+pub fn serve<S: Service>(
+    listeners: &[TcpListener],
+    service: &S,
+    limits: &Limits,
+    signals: &Signals,
+) -> io::Result<Tally> {
+    let pool = limits.pool.clamp(1, limits.max_connections);
+    // As many wait in the buffer as are served: a thread that is done finds the next one at once.
+    let buffer = Sbuf::new(pool);
+    let crew = Crew::new(service, limits, 2 * pool)?;
+    let mut door = Door::open(listeners, signals)?;
+    let work = || {
+        signals::leave_to_the_loop();
+        while let Some(job) = buffer.remove() {
+            crew.serve(job);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..pool {
+            thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .inspect_err(|_| buffer.close())?;
+        }
+        let served = feed(&mut door, &crew, &buffer);
+        // What waits in the buffer is still served, as far as its request has arrived.
+        let stopped = crew.stop(door.close(limits.grace));
+        buffer.close();
+        served.and(stopped)
+    })?;
+    Ok(crew.tally())
+}
+
+/// The loop: puts connections into the buffer.
+fn feed<S: Service>(
+    door: &mut Door<'_>,
+    crew: &Crew<'_, S>,
+    buffer: &Sbuf<super::crew::Job>,
+) -> io::Result<()> {
+    while !door.is_stopping() {
+        let mut ready = door.wait(crew.has_room(), Some(crew.news()), crew.tick())?;
+        crew.clear();
+        while crew.has_room()
+            && let Some((stream, remote)) = door.accept(&mut ready)
+        {
+            buffer.insert(crew.job(stream, remote));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Echo: every line comes back. The textbook's service, to try the models with.
+//!
+//! A line is echoed when it is complete, or when it has filled the buffer; what is left at the end of input is echoed
+//! as it is. So neither the reply nor the log depends on how the input was cut, and a session's memory is bounded.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::SystemTime;
+
+use super::{Next, Outcome, Output, Reports, Service, Session};
+use crate::net::resolve;
+use crate::sys::signals;
+use crate::text;
+
+/// A line that is longer is echoed, and logged, in parts of this length.
+pub const MAX_LINE: usize = 8192;
+/// So many connections wait for their names to be looked up; of others the address must do.
+const NAMES_WAITING: usize = 256;
+
+/// Echoes lines.
+#[derive(Debug)]
+pub struct EchoService {
+    log: Log,
+}
+
+/// What of a connection is logged.
+#[derive(Debug)]
+enum Log {
+    /// Nothing.
+    Quiet,
+    /// Its address.
+    Address,
+    /// Its name as well, which is looked up where it is served.
+    Name,
+    /// Its name as well, which is looked up in a thread: it is served in the loop, where all others would wait.
+    NameApart(SyncSender<SocketAddr>),
+}
+
+impl EchoService {
+    /// An echo that logs nothing.
+    pub fn quiet() -> Self {
+        Self { log: Log::Quiet }
+    }
+
+    /// An echo that logs who connects and what it sends, at the level of debugging.
+    pub fn verbose() -> Self {
+        Self { log: Log::Address }
+    }
+
+    /// As [`EchoService::verbose`], with the name that belongs to the address. It is looked up in the process or
+    /// thread of the connection.
+    pub fn naming() -> Self {
+        Self { log: Log::Name }
+    }
+
+    /// As [`EchoService::naming`], for models that serve in their loop: names are looked up in a thread for all
+    /// connections, and logged when they are known.
+    ///
+    /// # Errors
+    /// Where the thread cannot be started.
+    pub fn naming_apart() -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(NAMES_WAITING);
+        thread::Builder::new().spawn(move || log_names(&receiver))?;
+        let log = Log::NameApart(sender);
+        Ok(Self { log })
+    }
+}
+
+/// The thread that looks names up; it ends with the service.
+fn log_names(remotes: &Receiver<SocketAddr>) {
+    signals::leave_to_the_loop();
+    for remote in remotes {
+        log_name(remote);
+    }
+}
+
+fn log_address(remote: SocketAddr) {
+    log::debug!("connected to ({}, {})", remote.ip(), remote.port());
+}
+
+fn log_name(remote: SocketAddr) {
+    match resolve::name_of(remote) {
+        // A name server is a stranger, too.
+        Some(name) => log::debug!(
+            "connected to ({}, {}), {}",
+            remote.ip(),
+            remote.port(),
+            text::escape(name.as_bytes())
+        ),
+        None => log_address(remote),
+    }
+}
+
+impl Service for EchoService {
+    type Session = EchoSession;
+    const REPORTS: Reports = Reports::Never;
+
+    fn open(&self, remote: SocketAddr, _now: SystemTime) -> EchoSession {
+        match &self.log {
+            Log::Quiet => {}
+            Log::Address => log_address(remote),
+            Log::Name => log_name(remote),
+            Log::NameApart(names) => {
+                if names.try_send(remote).is_err() {
+                    log_address(remote);
+                }
+            }
+        }
+        EchoSession { line: Vec::new() }
+    }
+
+    fn apply(&self, _remote: SocketAddr, report: Infallible, _now: SystemTime) {
+        match report {}
+    }
+}
+
+/// A connection that gets back what it sends.
+#[derive(Debug)]
+pub struct EchoSession {
+    /// What has arrived of a line that is not complete: less than [`MAX_LINE`].
+    line: Vec<u8>,
+}
+
+impl Session for EchoSession {
+    type Report = Infallible;
+
+    fn receive(&mut self, input: &[u8], output: &mut Output, _: &mut Vec<Infallible>) -> Next {
+        if input.is_empty() {
+            self.echo(output);
+            return Next::Close(Outcome::Done);
+        }
+        for part in input.split_inclusive(|byte| *byte == b'\n') {
+            self.take(part, output);
+        }
+        Next::Read
+    }
+
+    fn is_idle(&self) -> bool {
+        self.line.is_empty()
+    }
+}
+
+impl EchoSession {
+    /// Takes a line or a part of one.
+    fn take(&mut self, mut part: &[u8], output: &mut Output) {
+        while !part.is_empty() {
+            let room = MAX_LINE - self.line.len();
+            let (now, later) = part.split_at(part.len().min(room));
+            self.line.extend_from_slice(now);
+            part = later;
+            if self.line.len() == MAX_LINE || self.line.ends_with(b"\n") {
+                self.echo(output);
+            }
+        }
+    }
+
+    fn echo(&mut self, output: &mut Output) {
+        if !self.line.is_empty() {
+            log::debug!("server received {} bytes", self.line.len());
+            output.push_bytes(&self.line);
+            self.line.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Chunk;
+
+    /// What comes back when the input is cut into parts of this length.
+    fn echoed(input: &[u8], cut: usize) -> Vec<u8> {
+        let mut session = EchoSession { line: Vec::new() };
+        let (mut output, mut reply) = (Output::default(), Vec::new());
+        let mut collect = |output: &mut Output| {
+            for chunk in output.drain() {
+                let Chunk::Bytes { bytes, .. } = chunk else {
+                    panic!("an echo has no files");
+                };
+                reply.extend(bytes);
+            }
+        };
+        for part in input.chunks(cut) {
+            let next = session.receive(part, &mut output, &mut Vec::new());
+            assert_eq!(next, Next::Read);
+            assert!(session.line.len() < MAX_LINE, "its memory is bounded");
+            collect(&mut output);
+        }
+        let end = session.receive(&[], &mut output, &mut Vec::new());
+        assert_eq!(end, Next::Close(Outcome::Done));
+        collect(&mut output);
+        reply
+    }
+
+    #[test]
+    fn the_echo_is_the_input_however_it_was_cut() {
+        let mut long = vec![b'x'; 2 * MAX_LINE + 17];
+        long[MAX_LINE] = b'\n';
+        let inputs: [&[u8]; 6] = [
+            b"",
+            b"\n",
+            b"a\nbc\n",
+            b"no newline",
+            b"\0\xff\n\r\n\x80",
+            &long,
+        ];
+        for input in inputs {
+            for cut in [1, 2, 3, 7, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 1 << 20] {
+                assert!(echoed(input, cut) == input, "cut to {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_comes_back_only_when_it_is_complete() {
+        let mut session = EchoSession { line: Vec::new() };
+        let mut output = Output::default();
+        session.receive(b"half", &mut output, &mut Vec::new());
+        assert!(output.is_empty() && !session.is_idle());
+        session.receive(b" and half\n", &mut output, &mut Vec::new());
+        assert!(!output.is_empty() && session.is_idle());
+    }
+}

@@ -1,0 +1,25 @@
+//! `epoll_pwait(2)`, which nix does not have.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::epoll::Epoll;
+use nix::sys::signal::SigSet;
+
+/// Waits, with only these signals blocked, until something is ready; answers its data. A signal ends the wait
+/// early, with nothing ready.
+///
+/// # Errors
+/// Where epoll_pwait(2) fails other than by a signal.
+pub fn wait_with_mask(epoll: &Epoll, blocked: &SigSet) -> io::Result<Option<u64>> {
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: there is room for one event, and the mask outlives the call.
+    let ready =
+        unsafe { libc::epoll_pwait(epoll.0.as_raw_fd(), &raw mut event, 1, -1, blocked.as_ref()) };
+    match Errno::result(ready) {
+        Ok(ready) => Ok((ready > 0).then_some(event.u64)),
+        Err(Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
