@@ -60,8 +60,9 @@ pub fn accept(listener: &TcpListener) -> Accepted {
         Err(error) => error,
     };
     match error.raw_os_error().map(Errno::from_raw) {
-        // Not listening any more is nobody, too.
-        Some(Errno::EAGAIN | Errno::EINVAL) => Accepted::Nobody,
+        Some(Errno::EAGAIN) => Accepted::Nobody,
+        // It does not listen any more: whoever shut it down will say what is next.
+        Some(Errno::EINVAL) => Accepted::NoRoom,
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             log::warn!("cannot accept a connection: {error}; newcomers wait");
             Accepted::NoRoom
