@@ -1,13 +1,17 @@
 //! The log, on standard error: one line per event, one write per line.
 
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::RwLock;
 
+use crate::sys::fork;
 use crate::text::without_errno;
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// Set while a progress bar is on the terminal, in this process and in the children forked meanwhile.
-static BAR: AtomicBool = AtomicBool::new(false);
+/// Where lines go instead of standard error, in this process and in the children forked meanwhile: while there are
+/// progress bars on the terminal, only the process that draws them may write there.
+static DIVERTED: RwLock<Option<UnixStream>> = RwLock::new(None);
 
 struct Logger;
 
@@ -43,9 +47,59 @@ pub fn set_verbose(verbose: bool) {
     }
 }
 
-/// Tells the log that a progress bar stands in the terminal's last line.
-pub fn set_bar(shown: bool) {
-    BAR.store(shown, Ordering::Relaxed);
+/// The lines of this process and its children, for the process that draws bars.
+#[derive(Debug)]
+pub struct Diverted {
+    lines: UnixStream,
+    partial: Vec<u8>,
+}
+
+/// Diverts the log from standard error until [`Diverted`] is dropped.
+///
+/// # Errors
+/// Where no socket can be had; nothing is diverted then.
+pub fn divert() -> io::Result<Diverted> {
+    let (lines, write) = UnixStream::pair()?;
+    lines.set_nonblocking(true)?;
+    // A line that finds no room gets lost: nobody waits for the drawing of bars.
+    write.set_nonblocking(true)?;
+    fork::always_keep(Some(write.as_fd()));
+    if let Ok(mut diverted) = DIVERTED.write() {
+        *diverted = Some(write);
+    }
+    Ok(Diverted {
+        lines,
+        partial: Vec::new(),
+    })
+}
+
+impl Diverted {
+    /// The lines that have arrived.
+    pub fn take(&mut self) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = self.lines.read(&mut buffer) {
+            self.partial.extend_from_slice(&buffer[..n]);
+        }
+        let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else {
+            return Vec::new();
+        };
+        let rest = self.partial.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.partial, rest);
+        String::from_utf8_lossy(&lines)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Diverted {
+    fn drop(&mut self) {
+        fork::always_keep(None);
+        if let Ok(mut diverted) = DIVERTED.write() {
+            *diverted = None;
+        }
+        self.take().iter().for_each(|line| say(line));
+    }
 }
 
 /// Says an error and its causes, on one line.
@@ -58,13 +112,10 @@ pub fn complain(error: &anyhow::Error) {
 
 /// Writes one line to standard error with a single write, so that the lines of many processes do not mix.
 pub fn say(line: &str) {
-    let erase = if BAR.load(Ordering::Relaxed) {
-        "\r\x1b[2K"
-    } else {
-        ""
-    };
+    let line = format!("{line}\n");
     // A log that cannot be written is no reason to end.
-    let _ = std::io::stderr()
-        .lock()
-        .write_all(format!("{erase}{line}\n").as_bytes());
+    let _ = match DIVERTED.read().as_deref() {
+        Ok(Some(diverted)) => (&mut &*diverted).write_all(line.as_bytes()),
+        _ => io::stderr().lock().write_all(line.as_bytes()),
+    };
 }

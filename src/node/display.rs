@@ -9,7 +9,7 @@ use indicatif::{
 
 use super::item::{Item, Stage};
 use crate::download::progress::Figure;
-use crate::logging;
+use crate::logging::{self, Diverted};
 
 /// How often bars are drawn.
 pub const REDRAW: Duration = Duration::from_millis(200);
@@ -18,13 +18,13 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 const DOWNLOADING: &str =
     "{prefix:18!} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
-const VERIFYING: &str = "{prefix:18!} [{wide_bar}] {bytes}/{total_bytes} {msg}";
+const BEFORE: &str = "{prefix:18!} [{wide_bar}] {bytes}/{total_bytes} {msg}";
 
 /// The downloads of a node, as they are shown.
 #[derive(Debug)]
 pub enum Display {
-    /// A bar per file. It is never drawn by a thread of its own: this process forks.
-    Bars(MultiProgress, Vec<Option<ProgressBar>>),
+    /// A bar per file, with the lines of the log above. It is never drawn by a thread of its own: this process forks.
+    Bars(MultiProgress, Vec<Option<ProgressBar>>, Diverted),
     /// A line every few seconds.
     Lines(Vec<Line>),
 }
@@ -39,9 +39,14 @@ pub struct Line {
 impl Display {
     /// Shows so many files in the way that fits standard error.
     pub fn new(files: usize) -> Self {
-        if std::io::stderr().is_terminal() {
+        let log = std::io::stderr().is_terminal().then(logging::divert);
+        if let Some(Ok(log)) = log {
             let target = ProgressDrawTarget::stderr_with_hz(10);
-            Self::Bars(MultiProgress::with_draw_target(target), vec![None; files])
+            Self::Bars(
+                MultiProgress::with_draw_target(target),
+                vec![None; files],
+                log,
+            )
         } else {
             Self::Lines(vec![
                 Line {
@@ -56,11 +61,14 @@ impl Display {
     /// Shows how far the files are.
     pub fn update(&mut self, items: &[Item]) {
         match self {
-            Self::Bars(all, bars) => {
+            Self::Bars(all, bars, log) => {
+                for line in log.take() {
+                    // A terminal that cannot be written to any more has no reader.
+                    let _ = all.println(line);
+                }
                 for (item, bar) in items.iter().zip(bars.iter_mut()) {
                     update_bar(all, item, bar);
                 }
-                logging::set_bar(bars.iter().any(Option::is_some));
             }
             Self::Lines(lines) => {
                 for (item, line) in items.iter().zip(lines.iter_mut()) {
@@ -70,16 +78,24 @@ impl Display {
         }
     }
 
-    /// Takes the bars off the terminal.
+    /// Prints something while no bar is in its way.
+    pub fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
+        match self {
+            Self::Bars(all, _, _) => all.suspend(print),
+            Self::Lines(_) => print(),
+        }
+    }
+
+    /// Takes the bars off the terminal; from now on the log goes there.
     pub fn clear(&mut self) {
-        if let Self::Bars(all, bars) = self {
+        if let Self::Bars(all, bars, _) = self {
             bars.iter_mut()
                 .filter_map(Option::take)
                 .for_each(|bar| bar.finish_and_clear());
             // A terminal that cannot be drawn to any more needs no clearing.
             let _ = all.clear();
         }
-        logging::set_bar(false);
+        *self = Self::Lines(Vec::new());
     }
 }
 
@@ -97,7 +113,8 @@ fn update_bar(all: &MultiProgress, item: &Item, bar: &mut Option<ProgressBar>) {
         bar.set_prefix(short(&item.name));
         bar
     });
-    let template = if verifying { VERIFYING } else { DOWNLOADING };
+    let rate_is_known = !verifying && item.progress.get(Figure::Received) > 0;
+    let template = if rate_is_known { DOWNLOADING } else { BEFORE };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
@@ -116,9 +133,18 @@ fn update_bar(all: &MultiProgress, item: &Item, bar: &mut Option<ProgressBar>) {
             bar.reset_elapsed();
         }
         bar.set_position(item.verified_bytes());
-        bar.set_message(peers(item.progress.get(Figure::Peers)));
+        bar.set_message(from_whom(item));
     }
     bar.tick();
+}
+
+/// Whom it comes from; or what is done when all of it is there.
+fn from_whom(item: &Item) -> String {
+    if item.present.is_full() {
+        "checking the whole".into()
+    } else {
+        peers(item.progress.get(Figure::Peers))
+    }
 }
 
 fn print_line(item: &Item, line: &mut Line) {

@@ -12,6 +12,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -111,11 +112,20 @@ fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
     exit_now(status)
 }
 
+/// The descriptor that every child keeps, or -1.
+static ALSO_KEPT: AtomicI32 = AtomicI32::new(-1);
+
+/// Lets every child keep this descriptor too, which must stay open: where the log goes.
+pub fn always_keep(fd: Option<BorrowedFd<'_>>) {
+    ALSO_KEPT.store(fd.map_or(-1, |fd| fd.as_raw_fd()), Ordering::Relaxed);
+}
+
 /// Closes every descriptor above 2 that is not in `keep`. Close-on-exec is no help to a child that never execs.
 fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<RawFd> = keep
         .iter()
         .map(AsRawFd::as_raw_fd)
+        .chain([ALSO_KEPT.load(Ordering::Relaxed)])
         .filter(|fd| *fd > 2)
         .collect();
     kept.sort_unstable();

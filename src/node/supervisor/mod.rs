@@ -267,7 +267,8 @@ impl<'a> Supervisor<'a> {
         crate::logging::say(&summary(item));
         if !self.settings.daemon {
             // A closed pipe is no error: its reader has seen enough, and the file is there.
-            if let Err(error) = print_bytes(&sum_line(&item.hash, item.data.path())) {
+            let line = sum_line(&item.hash, item.data.path());
+            if let Err(error) = self.display.aside(|| print_bytes(&line)) {
                 crate::logging::complain(&error);
                 self.status = self.status.max(Status::Failed);
             }
