@@ -72,11 +72,12 @@ impl<T> Children<T> {
     }
 
     /// Reaps one child that ended, if there is one: ask until there is none, for signals coalesce and one CHLD may
-    /// stand for many. A child that is not of this table comes without its `T`.
+    /// stand for many. It stays in the table until it is removed: what it reported before its end may be in the pipe
+    /// only now, and must find it.
     ///
     /// # Errors
     /// As waitpid(2).
-    pub fn reap(&mut self) -> io::Result<Option<(Pid, Option<T>, End)>> {
+    pub fn reap(&self) -> io::Result<Option<(Pid, End)>> {
         loop {
             let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => {
@@ -87,8 +88,13 @@ impl<T> Children<T> {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            return Ok(Some((pid, self.0.remove(&pid), end)));
+            return Ok(Some((pid, end)));
         }
+    }
+
+    /// Forgets a child that was reaped; nothing where it is not of this table.
+    pub fn remove(&mut self, pid: Pid) -> Option<T> {
+        self.0.remove(&pid)
     }
 
     /// Sends all of them a signal.

@@ -174,10 +174,10 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn reap(&mut self) -> io::Result<()> {
-        // What a member reported before its end must find it in the table.
-        self.apply_reports()?;
-        while let Some((pid, member, end)) = self.members.reap()? {
-            match member {
+        while let Some((pid, end)) = self.members.reap()? {
+            // It has ended, so whatever it reported is in the pipe by now.
+            self.apply_reports()?;
+            match self.members.remove(pid) {
                 Some(member) => self.member_ended(pid, &member, end),
                 None => _ = self.service.child_ended(pid),
             }

@@ -125,10 +125,10 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn reap(&mut self) -> io::Result<()> {
-        // What a child reported before its end must find it in the table.
-        self.apply_reports()?;
-        while let Some((pid, child, end)) = self.children.reap()? {
-            let Some(child) = child else {
+        while let Some((pid, end)) = self.children.reap()? {
+            // It has ended, so whatever it reported is in the pipe by now.
+            self.apply_reports()?;
+            let Some(child) = self.children.remove(pid) else {
                 self.service.child_ended(pid);
                 continue;
             };

@@ -13,11 +13,11 @@ use super::shares::Refusal;
 use crate::sys::shared::Shared;
 
 /// How often a reader tries again when the owner has written meanwhile: at first at once, for a write takes
-/// microseconds. Then it sleeps in between, about a quarter of a second in all, for the owner may have lost the
-/// processor in the middle of a write.
+/// microseconds. Then it sleeps in between, about eight seconds in all, for the owner may have lost the processor in
+/// the middle of a write, on a machine that has much else to do; clients wait for ten.
 const ATTEMPTS_AT_ONCE: usize = 50;
-const ATTEMPTS: usize = ATTEMPTS_AT_ONCE + 1500;
-const NAP: Duration = Duration::from_micros(100);
+const ATTEMPTS: usize = ATTEMPTS_AT_ONCE + 8000;
+const NAP: Duration = Duration::from_millis(1);
 
 /// The lock.
 #[derive(Debug)]

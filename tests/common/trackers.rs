@@ -36,9 +36,10 @@ pub fn ask(tracker: SocketAddr, request: &[u8]) -> io::Result<(u8, Vec<u8>)> {
 /// The peers that a tracker names for a hash.
 pub fn list(tracker: SocketAddr, hash: &[u8; 32]) -> Vec<SocketAddrV4> {
     let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    match ask(tracker, &request(1, hash, nobody)) {
-        Ok((0, body)) => body.as_chunks::<12>().0.iter().map(address).collect(),
-        _ => Vec::new(),
+    let (status, body) = ask(tracker, &request(1, hash, nobody)).expect("the tracker answers");
+    match status {
+        0 => body.as_chunks::<12>().0.iter().map(address).collect(),
+        _ => panic!("refused: {}", String::from_utf8_lossy(&body)),
     }
 }
 
