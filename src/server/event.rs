@@ -104,7 +104,7 @@ impl<S: Service> Server<'_, S> {
         };
         for event in &events[..ready] {
             match event.data() {
-                SIGNAL => self.look_at_signals(),
+                SIGNAL => self.look_at_signals()?,
                 token if token >= LISTENER => self.accept((token - LISTENER) as usize)?,
                 // An event for a connection that ended in this batch may reach its successor, which reads in vain.
                 fd => self.advance(fd as usize)?,
@@ -265,20 +265,17 @@ impl<S: Service> Server<'_, S> {
         self.look = next.max(now + LOOK);
     }
 
-    /// Stops listening where that was asked for, and ends the connections that are idle.
-    fn look_at_signals(&mut self) {
+    /// Stops listening where that was asked for. Every connection does what it still can, and ends if it is idle then.
+    fn look_at_signals(&mut self) -> io::Result<()> {
         self.signals.clear();
         let asked = [Signal::SIGTERM, Signal::SIGINT];
-        if self.grace.is_some() || self.signals.take_any(&asked).is_none() {
-            return;
-        }
-        stop_listening(self.listeners);
-        self.grace = Some(Grace::new(self.signals, self.limits.grace));
-        for fd in 0..self.clients.len() {
-            let idle = |client: &Client<'_, S>| client.connection.is_idle();
-            if self.clients[fd].as_ref().is_some_and(idle) {
-                self.end(fd, Outcome::Done);
+        if self.grace.is_none() && self.signals.take_any(&asked).is_some() {
+            stop_listening(self.listeners);
+            self.grace = Some(Grace::new(self.signals, self.limits.grace));
+            for fd in 0..self.clients.len() {
+                self.advance(fd)?;
             }
         }
+        Ok(())
     }
 }

@@ -264,6 +264,13 @@ impl Server {
             .assert_code(0)
     }
 
+    /// Waits for its end, of which it knows.
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        let process = self.process.take().expect("it ends once");
+        process.finish_within(Duration::from_secs(20))
+    }
+
     /// Kills it without a warning.
     #[track_caller]
     pub fn kill(mut self) -> Finished {
