@@ -311,7 +311,7 @@ pub struct Compare {
     #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 1, default_value = "1,16,256", value_parser = clap::value_parser!(u16).range(1..=4000))]
     pub clients: Vec<u16>,
     /// Measure each cell for this long, over all rounds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1.25")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
     pub duration: Duration,
     /// Measure in so many turns, each in another order
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value_t = 5)]

@@ -130,7 +130,7 @@ fn memory(report: &Report) -> String {
     let plot = figure(
         plots::memory(report),
         "What an idle connection adds to the proportional shares (PSS) of all processes of the server. \
-         The kernel's own memory for sockets and processes is not in it.",
+         The pages of files, which the generator shares, are not in it, nor is the kernel's own memory.",
     );
     section("memory", "Memory per connection", &plot)
 }
@@ -229,10 +229,10 @@ const LOAD_HEADS: [&str; 10] = [
 ];
 const IDLE_HEADS: [&str; 8] = [
     "model",
-    "PSS per connection",
+    "memory per connection",
     "served",
-    "PSS empty",
-    "PSS with them",
+    "memory empty",
+    "with them",
     "req/s beside",
     "p50",
     "p99",

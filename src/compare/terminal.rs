@@ -171,7 +171,7 @@ fn idle_table(cells: &[&CellReport], clients: usize, idle: usize, paint: Paint) 
         paint.heading(&load_title(Mode::Idle, clients, idle)),
         paint.faint(&format!(
             "{:<9} {:<BAR$} {:>9} {:>7} {:>9} {:>9} {:>8} {:>8}",
-            "", "", "PSS each", "served", "PSS empty", "PSS idle", "req/s", "p99"
+            "", "", "per idle", "served", "empty", "with idle", "req/s", "p99"
         )),
     ];
     let each = |cell: &CellReport| cell.idle_memory?.per_connection_kib;
@@ -196,6 +196,7 @@ fn idle_table(cells: &[&CellReport], clients: usize, idle: usize, paint: Paint) 
             kib(memory.with_kib),
         ));
     }
+    lines.push(paint.faint("memory: PSS without the pages of files, which the generator shares"));
     lines
 }
 

@@ -14,7 +14,7 @@ fn cell(model: &str, mode: Mode, clients: usize, cpu: Option<f64>, starved: usiz
         requests_per_second: None,
         latency_us: None,
         cpu_us_per_request: cpu,
-        cores: cpu.map(|_| 0.9),
+        cores: cpu.map(|_| if model == "event" { 0.9 } else { 1.6 }),
         memory_kib: None,
         idle_memory: None,
         of_generator: None,

@@ -7,7 +7,7 @@ use crate::compare::svg::{Anchor, Svg};
 use crate::compare::units::{cycles, kib, micros};
 
 /// Room for the figures beside the bars.
-const FIGURES: f64 = 170.0;
+const FIGURES: f64 = 190.0;
 
 /// What an idle connection adds to the server's memory.
 pub fn memory(report: &Report) -> Option<String> {
@@ -47,12 +47,10 @@ pub fn creation(report: &Report) -> Option<String> {
             let time = micros(cost.microseconds.median);
             Row {
                 name: cost.kind.describe().into(),
-                class: if cost.kind == Kind::Thread {
-                    "m1"
-                } else {
-                    "m0"
-                }
-                .into(),
+                class: class(match cost.kind {
+                    Kind::Thread => "thread",
+                    _ => "process",
+                }),
                 size: cost
                     .cycles
                     .map_or(cost.microseconds.median, |spread| spread.median),
