@@ -71,6 +71,7 @@ fn check_figures(figures: &Value) {
         "service",
         "models",
         "clients",
+        "noise",
         "duration",
         "rounds",
         "cells",
@@ -165,6 +166,7 @@ fn peers_and_trackers_are_compared_as_well_and_leave_no_file() {
             "a tracker closes after a response"
         );
         assert!(!run.stdout.contains("starved"), "{}", run.stdout);
+        assert_eq!(run.stderr, "", "servers keep to themselves");
         let left = fs::read_dir(temporary).expect("readable").count();
         assert_eq!(left, 0, "{service}");
     }

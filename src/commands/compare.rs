@@ -19,7 +19,7 @@ use crate::compare::machine::Machine;
 use crate::compare::measure;
 use crate::compare::part::Stop;
 use crate::compare::plan::Plan;
-use crate::compare::report::{CellReport, FORMAT, Report};
+use crate::compare::report::{self, CellReport, FORMAT, Report};
 use crate::compare::terminal::{self, Paint};
 use crate::store::atomic::{self, Existing};
 use crate::sys::signals;
@@ -87,6 +87,7 @@ fn compare(options: &Compare, stop: &Stop) -> anyhow::Result<Report> {
         clients: plan.clients,
         duration: options.duration.as_secs_f64(),
         rounds: plan.rounds,
+        noise: report::noise(&cells),
         cells,
         costs,
         sharing,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::waitpid;
 use serde::{Deserialize, Serialize};
 
-use super::part::{self, Part, Stop};
+use super::part::{self, Complaints, Part, Stop};
 use super::stats::Spread;
 use crate::sys::cycles;
 use crate::sys::fork;
@@ -148,7 +148,7 @@ pub fn sharing(stop: &Stop) -> io::Result<Sharing> {
 }
 
 fn ask<T: serde::de::DeserializeOwned>(order: Order, stop: &Stop) -> io::Result<T> {
-    let mut part = Part::start::<&str>("cost", &[], false)?;
+    let mut part = Part::start::<&str>("cost", &[], Complaints::Shown)?;
     part.order(&order)?;
     part.answer(stop, LIMIT)
 }

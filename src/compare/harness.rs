@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::part::{Part, Stop};
+use super::part::{Complaints, Part, Stop};
 use super::plan::ServiceKind;
 use super::proc::{self, Pss, Usage};
 use crate::cascade_file::EXTENSION;
@@ -54,7 +54,7 @@ impl Server {
             ServiceKind::Block => arguments.push(fixture.cascade_file().into()),
             ServiceKind::Tracker => arguments.push(fixture.hash.to_string().into()),
         }
-        Self::of(Part::start("server", &arguments, false)?, stop)
+        Self::of(Part::start("server", &arguments, Complaints::Kept)?, stop)
     }
 
     /// Takes over a part that will say where it listens.

@@ -1,15 +1,16 @@
 //! The report as one page: no script, no network, light and dark as its reader has it.
 
+mod tables;
+
 use super::plan::{Mode, ServiceKind};
 use super::plots;
-use super::report::{CellReport, Report};
-use super::stats::Spread;
+use super::report::Report;
 use super::svg::escape;
-use super::terminal::{crash_in_words, load_title};
-use super::units::{count, cycles, kib, micros, plural};
+use super::terminal::crash_in_words;
+use super::units::plural;
 
 /// Colours, type and layout.
-const STYLE: &str = include_str!("page.css");
+const STYLE: &str = include_str!("html/page.css");
 
 /// The whole page.
 pub fn render(report: &Report) -> String {
@@ -22,7 +23,7 @@ pub fn render(report: &Report) -> String {
         creation(report),
         isolation(report),
         claims(report),
-        tables(report),
+        section("tables", "All figures", &tables::all(report)),
     ]
     .concat();
     format!(
@@ -43,18 +44,18 @@ fn head(report: &Report) -> String {
             format!("<li class=\"{class}\">{}</li>", escape(model))
         })
         .collect();
-    let warning = if report.machine.debug_build {
-        "<p class=\"warning\">This is a debug build, whose figures mean little.</p>\n"
-    } else {
-        ""
-    };
+    let warnings: String = report
+        .warnings()
+        .iter()
+        .map(|warning| format!("<p class=\"warning\">Warning: {}.</p>\n", escape(warning)))
+        .collect();
     format!(
         "<header>\n<h1>Which server model, for which load?</h1>\n\
          <p class=\"lead\">{what}, served by the same code under {models_count}, and driven by clients on the same \
          machine. Nothing but the model differs.</p>\n\
          <dl><dt>Machine</dt><dd>{machine}</dd><dt>Measured</dt><dd>each cell for {duration:.2} s in {rounds}; medians, \
          with the smallest and the largest round; {took:.0} s in all, {when}, {program}</dd></dl>\n\
-         {warning}<ul class=\"legend\">{models}<li class=\"generator\">generator: its own limit</li></ul>\n</header>\n",
+         {warnings}<ul class=\"legend\">{models}<li class=\"generator\">generator: its own limit</li></ul>\n</header>\n",
         what = escape(what(report.service)),
         models_count = plural(report.models.len(), "model"),
         machine = escape(&report.machine.to_string()),
@@ -189,153 +190,6 @@ fn claims(report: &Report) -> String {
         "What the textbook says, and what was measured here",
         &format!("<ul class=\"claims\">\n{rows}</ul>\n"),
     )
-}
-
-fn tables(report: &Report) -> String {
-    let mut body = String::new();
-    for (mode, clients, idle) in report.loads() {
-        let cells: Vec<&CellReport> = report.load(mode, clients).collect();
-        let (heads, rows): (&[&str], String) = match mode {
-            Mode::Idle => (
-                &IDLE_HEADS,
-                cells.iter().map(|cell| idle_row(cell)).collect(),
-            ),
-            _ => (
-                &LOAD_HEADS,
-                cells.iter().map(|cell| load_row(cell)).collect(),
-            ),
-        };
-        body += &table(&load_title(mode, clients, idle), heads, &rows);
-    }
-    body += &table(
-        "To create a flow of control",
-        &COST_HEADS,
-        &cost_rows(report),
-    );
-    section("tables", "All figures", &body)
-}
-
-const LOAD_HEADS: [&str; 10] = [
-    "model",
-    "per second",
-    "min–max",
-    "p50",
-    "p99",
-    "p99.9",
-    "CPU per request",
-    "cores busy",
-    "PSS",
-    "errors",
-];
-const IDLE_HEADS: [&str; 8] = [
-    "model",
-    "memory per connection",
-    "served",
-    "memory empty",
-    "with them",
-    "req/s beside",
-    "p50",
-    "p99",
-];
-const COST_HEADS: [&str; 5] = ["kind", "time", "min–max", "cycles", "textbook's cycles"];
-
-fn table(caption: &str, heads: &[&str], rows: &str) -> String {
-    let heads: String = heads
-        .iter()
-        .map(|head| format!("<th scope=\"col\">{head}</th>"))
-        .collect();
-    format!(
-        "<h3>{}</h3>\n<div class=\"wide\"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n",
-        escape(caption)
-    )
-}
-
-fn row(name: &str, figures: &[String]) -> String {
-    let figures: String = figures
-        .iter()
-        .map(|figure| format!("<td>{figure}</td>"))
-        .collect();
-    format!(
-        "<tr><th scope=\"row\">{}</th>{figures}</tr>\n",
-        escape(name)
-    )
-}
-
-fn starved_row(cell: &CellReport, columns: usize) -> String {
-    format!(
-        "<tr><th scope=\"row\">{}</th><td class=\"starved\" colspan=\"{columns}\">starved: {}</td></tr>\n",
-        escape(&cell.model),
-        plural(cell.starved, "client")
-    )
-}
-
-fn load_row(cell: &CellReport) -> String {
-    let (Some(rate), Some(latency)) = (cell.rate(), cell.latency_us) else {
-        return starved_row(cell, LOAD_HEADS.len() - 1);
-    };
-    row(
-        &cell.model,
-        &[
-            count(rate.median),
-            ends(rate, count),
-            micros(latency.p50),
-            micros(latency.p99),
-            micros(latency.p999),
-            cell.cpu_us_per_request.map_or_else(String::new, micros),
-            cell.cores
-                .map_or_else(String::new, |cores| format!("{cores:.2}")),
-            cell.memory_kib
-                .map_or_else(String::new, |memory| kib(memory.median)),
-            cell.errors.to_string(),
-        ],
-    )
-}
-
-fn idle_row(cell: &CellReport) -> String {
-    let Some(memory) = cell.idle_memory else {
-        return String::new();
-    };
-    let starved = || format!("starved: {}", cell.starved);
-    let latency = |figure: fn(super::stats::Latency) -> f64| {
-        cell.latency_us
-            .map_or_else(String::new, |latency| micros(figure(latency)))
-    };
-    row(
-        &cell.model,
-        &[
-            memory.per_connection_kib.map_or_else(String::new, kib),
-            memory.served.to_string(),
-            kib(memory.before_kib),
-            kib(memory.with_kib),
-            cell.rate().map_or_else(starved, |rate| count(rate.median)),
-            latency(|latency| latency.p50),
-            latency(|latency| latency.p99),
-        ],
-    )
-}
-
-fn cost_rows(report: &Report) -> String {
-    report
-        .costs
-        .iter()
-        .map(|cost| {
-            row(
-                cost.kind.describe(),
-                &[
-                    micros(cost.microseconds.median),
-                    ends(cost.microseconds, micros),
-                    cost.cycles
-                        .map_or_else(String::new, |spread| cycles(spread.median)),
-                    cost.textbook_cycles
-                        .map_or_else(String::new, |figure| cycles(figure as f64)),
-                ],
-            )
-        })
-        .collect()
-}
-
-fn ends(spread: Spread, format: fn(f64) -> String) -> String {
-    format!("{}–{}", format(spread.min), format(spread.max))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::crashable::Order;
 use super::harness::Server;
-use super::part::{Part, Stop};
+use super::part::{Complaints, Part, Stop};
 use crate::server::Model;
 
 /// Clients that are served when one handler crashes.
@@ -56,7 +56,7 @@ pub fn measure(model: Model, stop: &Stop) -> io::Result<Isolation> {
         model: model.to_string(),
         token: token()?,
     };
-    let mut part = Part::start::<&str>("crashable", &[], true)?;
+    let mut part = Part::start::<&str>("crashable", &[], Complaints::Kept)?;
     part.order(&order)?;
     let server = Server::of(part, stop)?;
     let mut clients = connect(server.address)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::harness::{Fixture, Server};
 use super::load::{Go, Order, Prepared, Sample};
-use super::part::{Part, Stop};
+use super::part::{Complaints, Part, Stop};
 use super::plan::{Cell, Mode, Plan};
 use super::proc::Pss;
 use super::report::{CellReport, IdleMemory};
@@ -14,6 +14,8 @@ use super::traffic::Traffic;
 
 /// How long a generator may take beyond the time that it measures.
 const SLACK: Duration = Duration::from_secs(30);
+/// How long a server is left alone before its memory without connections is looked at.
+const SETTLING: Duration = Duration::from_millis(50);
 
 /// One cell in one round.
 #[derive(Debug, Clone)]
@@ -46,36 +48,26 @@ pub fn round(plan: &Plan, cell: &Cell, fixture: &Fixture, stop: &Stop) -> io::Re
         Some(model) => Some(Server::start(plan.service, model, fixture, stop)?),
         None => None,
     };
-    let pss = || match &server {
-        Some(server) => server.pss(),
-        None => Ok(Pss::default()),
+    let look = |at: Mode| match &server {
+        // Memory is of interest for idle connections only, before they are measured.
+        Some(server) if cell.mode == at => server.pss(),
+        _ => Ok(Pss::default()),
     };
-    let cpu = || match &server {
-        Some(server) => server.usage().map(|usage| usage.cpu),
-        None => Ok(0.0),
-    };
-    let before = pss()?;
-    let mut generator = Part::start::<&str>("load", &[], false)?;
+    if cell.mode == Mode::Idle {
+        // A server says where it listens before its pool is there, which is no connection's cost.
+        std::thread::sleep(SETTLING);
+    }
+    let before = look(Mode::Idle)?;
+    let mut generator = Part::start::<&str>("load", &[], Complaints::Shown)?;
     let limit = plan.window() + SLACK;
-    generator.order(&Order {
-        server: server.as_ref().map(|server| server.address),
-        traffic: Traffic::new(plan.service, fixture.hash),
-        mode: cell.mode,
-        clients: cell.clients,
-        idle: cell.idle,
-        window: plan.window(),
-    })?;
+    generator.order(&order(plan, cell, fixture, server.as_ref()))?;
     let prepared: Prepared = generator.answer(stop, limit)?;
-    let idle = if cell.mode == Mode::Idle {
-        pss()?
-    } else {
-        before
-    };
-    let cpu_before = cpu()?;
+    let idle = look(Mode::Idle)?;
+    let cpu_before = cpu(server.as_ref())?;
     generator.order(&Go)?;
     let sample: Sample = generator.answer(stop, limit)?;
-    let cpu_used = cpu()? - cpu_before;
-    let end = pss()?;
+    let cpu_used = cpu(server.as_ref())? - cpu_before;
+    let end = look(cell.mode)?;
     Ok(Round {
         sample,
         cpu: server.is_some().then_some(cpu_used),
@@ -86,6 +78,23 @@ pub fn round(plan: &Plan, cell: &Cell, fixture: &Fixture, stop: &Stop) -> io::Re
         }),
         idle_served: prepared.idle_served,
     })
+}
+
+/// What the generator is to do in this cell.
+fn order(plan: &Plan, cell: &Cell, fixture: &Fixture, server: Option<&Server>) -> Order {
+    Order {
+        server: server.map(|server| server.address),
+        traffic: Traffic::new(plan.service, fixture.hash),
+        mode: cell.mode,
+        clients: cell.clients,
+        idle: cell.idle,
+        window: plan.window(),
+    }
+}
+
+/// Seconds of processor time that the server has used.
+fn cpu(server: Option<&Server>) -> io::Result<f64> {
+    server.map_or(Ok(0.0), |server| server.usage().map(|usage| usage.cpu))
 }
 
 /// Puts the rounds of a cell together.

@@ -15,6 +15,7 @@
 //! | [`machine`] | where all this runs |
 //! | [`claims`] | what the textbook says, judged |
 //! | [`report`] | everything that was found |
+//! | [`layout`] | lines and bars for a terminal |
 //! | [`units`] | figures as people read them |
 //! | [`terminal`], [`html`], [`svg`], [`plots`] | the report for a terminal and as a page |
 //!
@@ -27,6 +28,7 @@ pub mod crashable;
 pub mod harness;
 pub mod html;
 pub mod isolation;
+pub mod layout;
 pub mod load;
 pub mod machine;
 pub mod measure;

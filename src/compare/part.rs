@@ -65,6 +65,16 @@ impl Stop {
     }
 }
 
+/// What becomes of a part's standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Complaints {
+    /// The user sees it.
+    Shown,
+    /// It is kept, and cited where the part ends unexpectedly: servers have things to say that are of no interest
+    /// here.
+    Kept,
+}
+
 /// A process of the comparison; killed and reaped when it is dropped.
 #[derive(Debug)]
 pub struct Part {
@@ -77,21 +87,20 @@ pub struct Part {
 }
 
 impl Part {
-    /// Starts the part `role` with these arguments. Nothing of what it says is shown where `quiet`.
+    /// Starts the part `role` with these arguments.
     ///
     /// # Errors
     /// Where the process cannot be made.
-    pub fn start<A: AsRef<OsStr>>(role: &str, arguments: &[A], quiet: bool) -> io::Result<Self> {
+    pub fn start<A: AsRef<OsStr>>(role: &str, arguments: &[A], complaints: Complaints) -> io::Result<Self> {
         let mut child = Command::new(SELF)
             .arg0("cascade")
             .args([COMMAND, &std::process::id().to_string(), role])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(if quiet {
-                Stdio::null()
-            } else {
-                Stdio::inherit()
+            .stderr(match complaints {
+                Complaints::Shown => Stdio::inherit(),
+                Complaints::Kept => Stdio::piped(),
             })
             .spawn()
             .map_err(|error| cannot("start", role, &error))?;
@@ -165,11 +174,29 @@ impl Part {
             if ready[1] {
                 let mut bytes = [0; 65536];
                 match self.stdout.read(&mut bytes)? {
-                    0 => return Err(cannot("hear", &self.what, &io::Error::other("it ended"))),
+                    0 => return Err(self.ended()),
                     n => self.heard.extend_from_slice(&bytes[..n]),
                 }
             }
         }
+    }
+}
+
+impl Part {
+    /// The error of a part that ended while it was needed, with its own last words.
+    fn ended(&mut self) -> io::Error {
+        let _ = self.child.kill();
+        let mut words = [0; 4096];
+        let read = self.child.stderr.as_mut().map(|stderr| stderr.read(&mut words));
+        let words = match read {
+            Some(Ok(n)) => String::from_utf8_lossy(&words[..n]).into_owned(),
+            _ => String::new(),
+        };
+        let reason = match words.lines().last() {
+            Some(last) => format!("it ended: {last}"),
+            None => "it ended".into(),
+        };
+        cannot("hear", &self.what, &io::Error::other(reason))
     }
 }
 

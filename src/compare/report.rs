@@ -10,6 +10,7 @@ use super::isolation::Isolation;
 use super::machine::Machine;
 use super::plan::{Mode, ServiceKind};
 use super::stats::{Latency, Spread};
+use super::units::per_cent;
 
 /// The format of the JSON file.
 pub const FORMAT: u32 = 1;
@@ -37,6 +38,8 @@ pub struct Report {
     pub duration: f64,
     /// In how many rounds.
     pub rounds: usize,
+    /// By how much the rounds of a cell differ: the range of its rate as a share of the median, in the middle cell.
+    pub noise: Option<f64>,
     /// A cell per load and model.
     pub cells: Vec<CellReport>,
     /// What a flow of control costs.
@@ -98,7 +101,35 @@ pub struct IdleMemory {
     pub per_connection_kib: Option<f64>,
 }
 
+/// Rounds that differ by more than this share of the median were disturbed by something else.
+const NOISY: f64 = 0.4;
+
+/// By how much the rounds differ, in the cell in the middle.
+pub fn noise(cells: &[CellReport]) -> Option<f64> {
+    let ranges = cells
+        .iter()
+        .filter_map(CellReport::rate)
+        .filter(|rate| rate.median > 0.0)
+        .map(|rate| (rate.max - rate.min) / rate.median);
+    Spread::of(ranges).map(|spread| spread.median)
+}
+
 impl Report {
+    /// What makes the figures doubtful.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.machine.debug_build {
+            warnings.push("this is a debug build, whose figures mean little".into());
+        }
+        if let Some(noise) = self.noise.filter(|noise| *noise > NOISY) {
+            warnings.push(format!(
+                "rounds that should be equal differ by {} of their median: something else runs on this machine",
+                per_cent(noise)
+            ));
+        }
+        warnings
+    }
+
     /// The cells of a load, in the order of the models.
     pub fn load(&self, mode: Mode, clients: usize) -> impl Iterator<Item = &CellReport> {
         self.cells

@@ -86,6 +86,7 @@ pub fn report() -> Report {
         clients: vec![1, 16],
         duration: 1.25,
         rounds: 5,
+        noise: Some(0.5),
         cells: vec![
             cell("generator", Mode::PerRequest, 1, 24_567.0),
             cell("iterative", Mode::PerRequest, 1, 14_567.0),

@@ -3,13 +3,12 @@
 use super::claims::{Claim, Verdict};
 use super::cost::Cost;
 use super::isolation::Isolation;
+use super::layout::{bar, wrapped};
 use super::plan::Mode;
 use super::report::{CellReport, Report};
 use super::stats::Spread;
 use super::units::{count, cycles, kib, micros, plural};
 
-/// Columns of the terminal for which this is made.
-const COLUMNS: usize = 80;
 /// Columns of a bar.
 const BAR: usize = 12;
 
@@ -90,20 +89,11 @@ fn head(report: &Report, paint: Paint) -> Vec<String> {
         ),
         10,
     ));
-    if report.machine.debug_build {
-        lines.push(paint.bad("Warning   this is a debug build, whose figures mean little"));
+    for warning in report.warnings() {
+        let warning = wrapped(&format!("Warning   {warning}"), 10);
+        lines.extend(warning.iter().map(|line| paint.bad(line)));
     }
     lines
-}
-
-/// A bar of eighths of a column.
-pub fn bar(share: f64, width: usize) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
-    // What is there is seen.
-    let eighths = if share > 0.0 { eighths.max(1) } else { eighths };
-    let bar = format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8]);
-    format!("{bar:<width$}")
 }
 
 fn largest(figures: impl Iterator<Item = f64>) -> f64 {
@@ -282,31 +272,10 @@ fn claims(claims: &[Claim], paint: Paint) -> Vec<String> {
     lines
 }
 
-/// Cuts a text into lines, of which all but the first are indented.
-fn wrapped(text: &str, indent: usize) -> Vec<String> {
-    let start = text.len() - text.trim_start().len();
-    let mut lines = Vec::new();
-    let mut line = " ".repeat(start);
-    let mut is_empty = true;
-    // The first word may be followed by several spaces: a label.
-    for word in text.trim_start().split(' ') {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    lines.push(line);
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::layout::COLUMNS;
     use crate::compare::sample::report;
 
     #[test]
@@ -344,14 +313,5 @@ mod tests {
             plain = plain.replace(&format!("\x1b[{code}m"), "");
         }
         assert_eq!(plain, render(&report(), Paint(false)));
-    }
-
-    #[test]
-    fn a_bar_is_as_long_as_its_share() {
-        assert_eq!(bar(0.0, 4), "    ");
-        assert_eq!(bar(0.5, 4), "██  ");
-        assert_eq!(bar(1.0, 4), "████");
-        assert_eq!(bar(0.001, 4), "▏   ");
-        assert_eq!(bar(2.0, 4), "████");
     }
 }

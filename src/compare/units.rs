@@ -49,6 +49,11 @@ pub fn ratio(figure: f64) -> String {
     format!("{}×", digits_short(figure))
 }
 
+/// A share: `42 %`.
+pub fn per_cent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
 /// The ends of several figures, once where they read the same: `1.9×–2.4×`.
 pub fn range(figures: &[f64], format: fn(f64) -> String) -> String {
     let min = figures.iter().copied().fold(f64::INFINITY, f64::min);

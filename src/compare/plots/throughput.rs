@@ -10,11 +10,12 @@ use crate::compare::units::{count, plural};
 const HEIGHT: f64 = 340.0;
 /// The edges of the axes; the names stand to the right of them.
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = WIDTH - 122.0;
+const RIGHT: f64 = WIDTH - 140.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
-/// Between two names.
+/// Between two names, and between the points of two models for the same number of clients.
 const GAP: f64 = 15.0;
+const ASIDE: f64 = 4.0;
 
 /// The plot; nothing where there is nothing to plot.
 pub fn throughput(report: &Report, mode: Mode) -> Option<String> {
@@ -28,7 +29,7 @@ pub fn throughput(report: &Report, mode: Mode) -> Option<String> {
     let ticks = ticks(most, 5);
     let axes = Axes {
         clients: &report.clients,
-        places: positions(&report.clients, LEFT + 24.0, RIGHT - 12.0),
+        places: positions(&report.clients, LEFT + 28.0, RIGHT - 20.0),
         top: ticks.last().copied().unwrap_or(most),
     };
     let mut svg = Svg::new(WIDTH, HEIGHT, title);
@@ -80,6 +81,8 @@ impl Axes<'_> {
 struct Series<'a> {
     model: &'a str,
     class: String,
+    /// How far it is moved aside, so that the spreads of several models do not hide each other.
+    aside: f64,
     /// Its rate by the number of clients, where none starved.
     points: Vec<(usize, Spread)>,
 }
@@ -88,9 +91,11 @@ fn series(report: &Report, mode: Mode) -> Vec<Series<'_>> {
     let models = report.models.iter().map(String::as_str);
     std::iter::once("generator")
         .chain(models)
-        .map(|model| Series {
+        .enumerate()
+        .map(|(index, model)| Series {
             model,
             class: class(model),
+            aside: (index as f64 - report.models.len() as f64 / 2.0) * ASIDE,
             points: report
                 .cells
                 .iter()
@@ -104,7 +109,7 @@ fn series(report: &Report, mode: Mode) -> Vec<Series<'_>> {
 impl Series<'_> {
     fn draw(&self, svg: &mut Svg, axes: &Axes<'_>) {
         let class = &self.class;
-        let place = |(clients, rate): &(usize, Spread)| (axes.x(*clients), axes.y(rate.median));
+        let place = |point: &(usize, Spread)| self.place(point, axes);
         let line: Vec<(f64, f64)> = self.points.iter().map(place).collect();
         svg.path(&line, &format!("series {class}"));
         for point in &self.points {
@@ -125,8 +130,12 @@ impl Series<'_> {
 
     /// Where the line ends, if it reaches the largest number of clients.
     fn end(&self, axes: &Axes<'_>) -> Option<(f64, f64)> {
-        let (clients, rate) = self.points.last()?;
-        (Some(clients) == axes.clients.last()).then(|| (axes.x(*clients), axes.y(rate.median)))
+        let last = self.points.last()?;
+        (Some(&last.0) == axes.clients.last()).then(|| self.place(last, axes))
+    }
+
+    fn place(&self, (clients, rate): &(usize, Spread), axes: &Axes<'_>) -> (f64, f64) {
+        (axes.x(*clients) + self.aside, axes.y(rate.median))
     }
 }
 
