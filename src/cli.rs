@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare::plan::ServiceKind;
@@ -160,32 +161,26 @@ pub struct Tracker {
     #[arg(short, long)]
     pub verbose: bool,
     /// Cascade files or hashes to track
-    #[arg(value_name = "CASCADE|HASH", value_parser = target)]
+    #[arg(value_name = "CASCADE|HASH", value_parser = target_parser())]
     pub targets: Vec<Target>,
 }
 
 /// `cascade list`
 #[derive(Debug, Args)]
 pub struct List {
-    /// The tracker
-    #[arg(short, long, value_name = "HOST:PORT", env = "CASCADE_TRACKER")]
-    pub tracker: HostPort,
+    /// The tracker [env: CASCADE_TRACKER]
+    #[arg(short, long, value_name = "HOST:PORT")]
+    pub tracker: Option<HostPort>,
     /// The file
-    #[arg(value_name = "CASCADE|HASH", value_parser = target)]
+    #[arg(value_name = "CASCADE|HASH", value_parser = target_parser())]
     pub target: Target,
 }
 
 /// Options that `get` and `peer` share: where blocks come from.
 #[derive(Debug, Args)]
 pub struct Sources {
-    /// A tracker to ask for peers, and to subscribe to
-    #[arg(
-        short,
-        long,
-        value_name = "HOST:PORT",
-        env = "CASCADE_TRACKER",
-        hide_env_values = true
-    )]
+    /// A tracker to ask for peers, and to subscribe to [env: CASCADE_TRACKER]
+    #[arg(short, long, value_name = "HOST:PORT")]
     pub tracker: Vec<HostPort>,
     /// A peer to download from
     #[arg(short, long, value_name = "HOST:PORT")]
@@ -358,10 +353,14 @@ pub enum Target {
     CascadeFile(PathBuf),
 }
 
-fn target(text: &str) -> Result<Target, std::convert::Infallible> {
-    Ok(text
-        .parse()
-        .map_or_else(|_| Target::CascadeFile(text.into()), Target::Hash))
+/// A path need not be text.
+fn target_parser() -> impl TypedValueParser<Value = Target> {
+    OsStringValueParser::new().map(target)
+}
+
+fn target(text: OsString) -> Target {
+    let hash = text.to_str().and_then(|text| text.parse().ok());
+    hash.map_or_else(|| Target::CascadeFile(text.into()), Target::Hash)
 }
 
 fn pool_size(text: &str) -> Result<usize, String> {
@@ -466,11 +465,11 @@ mod tests {
     #[test]
     fn sixty_four_hex_digits_are_a_hash_unless_a_directory_stands_before_them() {
         let digits = "ab".repeat(32);
-        assert!(matches!(target(&digits), Ok(Target::Hash(_))));
+        assert!(matches!(target(digits.clone().into()), Target::Hash(_)));
         assert!(matches!(
-            target(&format!("./{digits}")),
-            Ok(Target::CascadeFile(_))
+            target(format!("./{digits}").into()),
+            Target::CascadeFile(_)
         ));
-        assert!(matches!(target("x.cascade"), Ok(Target::CascadeFile(_))));
+        assert!(matches!(target("x.cascade".into()), Target::CascadeFile(_)));
     }
 }

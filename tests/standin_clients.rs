@@ -441,3 +441,25 @@ fn blocks_are_served_while_others_are_still_missing() {
     });
     peer.stop();
 }
+
+#[test]
+fn sigterm_ends_a_connection_whose_client_never_pauses() {
+    let serving = Serving::of(Sample::new("data", 1 << 20, 64 << 10), |_| {});
+    let mut stream = connect(serving.address());
+    let mut reading = stream.try_clone().expect("a second descriptor");
+    let requests = serving.request(3).repeat(64);
+    // Asks until nobody takes requests any more, and reads whatever comes.
+    let asking = std::thread::spawn(move || while stream.write_all(&requests).is_ok() {});
+    let mut some = vec![0; 1 << 20];
+    reading
+        .read_exact(&mut some)
+        .expect("transfers are under way");
+    let reader =
+        std::thread::spawn(move || while matches!(reading.read(&mut some), Ok(n) if n > 0) {});
+    let stopped = serving.peer.stop();
+    stopped
+        .assert_within(std::time::Duration::from_secs(5))
+        .assert_no_error();
+    asking.join().expect("the asking ended");
+    reader.join().expect("the reading ended");
+}

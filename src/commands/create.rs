@@ -8,12 +8,13 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::Status;
-use super::files::{cannot, check_directory, cores, for_each, one_file_only, open_data};
+use super::files::{cannot, check_directory, cores, for_each, one_file_only};
 use crate::cascade_file::{EXTENSION, default_block_size};
 use crate::cli::Create;
 use crate::output::{print_bytes, sum_line};
 use crate::store::atomic::{self, Existing, directory_of};
 use crate::store::create::describe;
+use crate::store::open_data;
 use crate::store::verify::unobserved;
 use crate::text::escape_path;
 

@@ -1,9 +1,6 @@
 //! What the commands on files share: opening what the user named, showing names, printing results.
 
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -48,28 +45,6 @@ pub fn cannot(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("cannot {verb} {}", escape_path(path)))
-}
-
-/// Opens a data file for reading, without waiting for the other end of a pipe.
-///
-/// # Errors
-/// As open(2), and for everything but a regular file.
-pub fn open_data(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    Ok(file)
 }
 
 /// Fails before any work is done where what `-d` named is no directory.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::environment::or_environment;
 use super::{Status, UsageError};
 use crate::cascade_file::data_path;
 use crate::cli::{self, ServerOptions};
@@ -18,8 +19,9 @@ use crate::text::escape_path;
 ///
 /// # Errors
 /// Where it cannot begin.
-pub fn run(options: cli::Get) -> anyhow::Result<Status> {
+pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     logging::set_verbose(options.sources.verbose);
+    options.sources.tracker = or_environment(options.sources.tracker)?;
     if options.sources.tracker.is_empty() && options.sources.peer.is_empty() {
         return Err(
             UsageError("cannot download from nobody: name a tracker (-t) or a peer (-p)").into(),
@@ -30,7 +32,9 @@ pub fn run(options: cli::Get) -> anyhow::Result<Status> {
             UsageError("cannot download several files to one: -o goes with one CASCADE").into(),
         );
     }
-    let serves = !options.no_serve && !options.sources.tracker.is_empty();
+    // Without a tracker nobody learns of this peer, unless the user says where it is.
+    let known = !options.sources.tracker.is_empty() || !options.listen.is_empty();
+    let serves = known && !options.no_serve;
     let listen = if options.listen.is_empty() {
         vec![ListenAddress::any(0)]
     } else {

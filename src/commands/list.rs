@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use super::{Status, print, target};
+use super::environment::or_environment;
+use super::{Status, UsageError, print, target};
 use crate::cli::List;
 use crate::net::resolve;
 use crate::tracker::client::{self, Answer, AskError};
@@ -21,7 +22,10 @@ pub fn run(options: &List) -> anyhow::Result<Status> {
         hash: target::hash_of(&options.target)?,
         peer: NOBODY,
     };
-    let tracker = &options.tracker;
+    let named = or_environment(options.tracker.iter().cloned().collect())?;
+    let Some(tracker) = named.first() else {
+        return Err(UsageError("cannot list without a tracker: name one (-t)").into());
+    };
     let addresses = resolve::here(&tracker.host, &tracker.port)?;
     let answer = ask_any(&addresses, &request)
         .with_context(|| format!("cannot list the peers at {tracker}"))?;

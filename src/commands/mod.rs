@@ -6,6 +6,7 @@ pub mod compare;
 pub mod compare_part;
 pub mod create;
 pub mod echo;
+mod environment;
 pub mod files;
 pub mod get;
 pub mod info;
@@ -25,10 +26,13 @@ use crate::cli::{Cli, Command};
 pub use crate::exit::{Status, UsageError};
 use crate::logging::{self, complain};
 pub use crate::output::print;
+use crate::sys::signals;
 
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
     logging::start();
+    // Where it cannot be set, a write that fails ends the process: the default, and no reason not to begin.
+    let _ = signals::let_writes_fail();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -100,8 +104,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// The command that helps with the command that was typed.
 fn help_command() -> String {
-    let typed = std::env::args().nth(1).unwrap_or_default();
-    if Cli::command().find_subcommand(&typed).is_some() {
+    let typed = std::env::args_os().nth(1).unwrap_or_default();
+    let typed = typed.to_string_lossy();
+    if Cli::command().find_subcommand(&*typed).is_some() {
         format!("cascade {typed} --help")
     } else {
         "cascade --help".into()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Status;
+use super::environment::or_environment;
 use super::get::with_data_paths;
 use crate::cli;
 use crate::logging;
@@ -13,8 +14,9 @@ use crate::node::{self, End, Settings};
 ///
 /// # Errors
 /// Where it cannot begin.
-pub fn run(options: cli::Peer) -> anyhow::Result<Status> {
+pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
     logging::set_verbose(options.sources.verbose);
+    options.sources.tracker = or_environment(options.sources.tracker)?;
     let listen = if options.listen.is_empty() {
         vec![ListenAddress::any(0)]
     } else {

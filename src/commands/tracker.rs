@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::RandomState;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -16,6 +17,7 @@ use crate::output::announce;
 use crate::server::{self, Limits};
 use crate::service::tracker::TrackerService;
 use crate::sys::signals::Signals;
+use crate::text::escape_path;
 use crate::tracker::config::Config;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
@@ -45,9 +47,7 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
     )
     .context("cannot go on serving")?;
     if let Some(path) = &options.state {
-        service
-            .finish()
-            .with_context(|| format!("cannot save {}", crate::text::escape_path(path)))?;
+        save(&service, path)?;
     }
     log::info!("stopped after {tally}");
     Ok(Status::Done)
@@ -56,8 +56,9 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
 fn read_config(options: &Tracker) -> anyhow::Result<Config> {
     match &options.config {
         None => Ok(Config::default()),
-        Some(path) => Config::read(path)
-            .with_context(|| format!("cannot read {}", crate::text::escape_path(path))),
+        Some(path) => {
+            Config::read(path).with_context(|| format!("cannot read {}", escape_path(path)))
+        }
     }
 }
 
@@ -101,8 +102,19 @@ fn service(options: &Tracker, policy: Policy) -> anyhow::Result<TrackerService> 
     let service = TrackerService::new(policy, registry);
     Ok(match &options.state {
         None => service,
-        Some(path) => service.with_state(path.clone(), SystemTime::now())?,
+        Some(path) => {
+            let service = service.with_state(path.clone(), SystemTime::now())?;
+            // A place where nothing can be saved is better known now than at the end.
+            save(&service, path)?;
+            service
+        }
     })
+}
+
+fn save(service: &TrackerService, path: &Path) -> anyhow::Result<()> {
+    service
+        .finish()
+        .with_context(|| format!("cannot save {}", escape_path(path)))
 }
 
 /// Times on the wire are in seconds.

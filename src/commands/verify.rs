@@ -9,13 +9,12 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Status;
-use super::files::{
-    cannot, check_directory, cores, for_each, one_file_only, open_data, read_cascade,
-};
+use super::files::{cannot, check_directory, cores, for_each, one_file_only, read_cascade};
 use crate::cascade_file::{CascadeFile, data_path};
 use crate::cli::Verify;
 use crate::output::{print_bytes, print_json};
 use crate::store::bitmap::Bitmap;
+use crate::store::open_data;
 use crate::store::verify::{unobserved, verify};
 use crate::text::escape_path;
 

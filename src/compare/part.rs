@@ -91,7 +91,11 @@ impl Part {
     ///
     /// # Errors
     /// Where the process cannot be made.
-    pub fn start<A: AsRef<OsStr>>(role: &str, arguments: &[A], complaints: Complaints) -> io::Result<Self> {
+    pub fn start<A: AsRef<OsStr>>(
+        role: &str,
+        arguments: &[A],
+        complaints: Complaints,
+    ) -> io::Result<Self> {
         let mut child = Command::new(SELF)
             .arg0("cascade")
             .args([COMMAND, &std::process::id().to_string(), role])
@@ -187,7 +191,11 @@ impl Part {
     fn ended(&mut self) -> io::Error {
         let _ = self.child.kill();
         let mut words = [0; 4096];
-        let read = self.child.stderr.as_mut().map(|stderr| stderr.read(&mut words));
+        let read = self
+            .child
+            .stderr
+            .as_mut()
+            .map(|stderr| stderr.read(&mut words));
         let words = match read {
             Some(Ok(n)) => String::from_utf8_lossy(&words[..n]).into_owned(),
             _ => String::new(),

@@ -32,7 +32,7 @@ enum Maps {
     None,
     /// Its last map, as on the wire.
     Some(Vec<u8>),
-    /// It has every block, and will keep them.
+    /// It has every block.
     Everything,
 }
 
@@ -133,6 +133,11 @@ impl Knowledge {
 
     /// The peer did not have the block.
     pub fn lacks(&mut self, block: u32, now: Duration) {
+        if self.has_everything() {
+            // It had. Its next map will tell what it lost.
+            self.maps = Maps::Some(vec![0xff; self.blocks.div_ceil(8) as usize]);
+            self.asked = Some(now);
+        }
         self.absent.insert(block, now + ASK_AGAIN);
     }
 }

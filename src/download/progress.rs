@@ -24,6 +24,12 @@ pub enum Figure {
     Contributors,
     /// How many workers the file may have; the supervisor decides.
     Workers,
+    /// Bytes of blocks that were fetched and are right.
+    Fetched,
+    /// Whether the download knows whom to ask, and so wants workers.
+    Wanted,
+    /// Not 0 where nothing more is done about the file.
+    GivenUp,
     /// Milliseconds that the download took.
     Milliseconds,
 }

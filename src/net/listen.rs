@@ -1,7 +1,7 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -92,6 +92,17 @@ fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
+/// Listens again on sockets that may have been shut down; does nothing to one that listens.
+///
+/// # Errors
+/// As listen(2).
+pub fn again(listeners: &[TcpListener]) -> io::Result<()> {
+    for listener in listeners {
+        listen(listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+    }
+    Ok(())
+}
+
 /// The port that these listeners have, for peers that will be told of it; they share it where the user left the
 /// choice to us.
 pub fn port_of(listeners: &[TcpListener]) -> Option<u16> {
@@ -101,15 +112,19 @@ pub fn port_of(listeners: &[TcpListener]) -> Option<u16> {
         .map(|address| address.port())
 }
 
-/// Whether nobody but this machine can connect to any of these listeners.
-pub fn only_loopback(listeners: &[TcpListener]) -> bool {
-    let is_loopback = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .is_ok_and(|address| match address.ip() {
-                IpAddr::V4(ip) => ip.is_loopback(),
-                IpAddr::V6(ip) => ip.is_loopback(),
+/// Where others reach these listeners that see this machine as `ip`: on a socket for every address or for that one; or
+/// else on another IPv4 address that is listened on.
+pub fn reachable_at(listeners: &[TcpListener], ip: Ipv4Addr) -> Option<SocketAddrV4> {
+    let bound = || {
+        listeners
+            .iter()
+            .filter_map(|listener| match listener.local_addr() {
+                Ok(SocketAddr::V4(address)) => Some(address),
+                _ => None,
             })
     };
-    listeners.iter().all(is_loopback)
+    let covers = bound().find(|address| address.ip().is_unspecified() || *address.ip() == ip);
+    covers
+        .map(|address| SocketAddrV4::new(ip, address.port()))
+        .or_else(|| bound().next())
 }

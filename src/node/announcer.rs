@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use crate::download::progress::{Figure, Progress};
 use crate::download::report::PeerFound;
 use crate::hash::CascadeHash;
 use crate::net::listen;
@@ -36,6 +37,8 @@ pub struct Announced<'a> {
     pub hash: CascadeHash,
     /// Whether it is complete shows here.
     pub present: &'a Bitmap,
+    /// Whether it was given up shows here.
+    pub progress: &'a Progress,
     /// Where the peers go.
     pub found: &'a Sender<PeerFound>,
 }
@@ -124,6 +127,9 @@ impl Announcer<'_> {
 
     /// When a file is due: incomplete, for a list; in any case, for the renewal.
     fn due(&self, schedule: &Schedule<'_>) -> Instant {
+        if schedule.file.progress.get(Figure::GivenUp) != 0 {
+            return Instant::now() + RENEW;
+        }
         let complete = schedule.file.present.is_full();
         match (self.serves(), complete) {
             (true, true) => schedule.subscribe_at,
@@ -220,30 +226,31 @@ impl Announcer<'_> {
         if !self.serves() {
             return NOBODY;
         }
-        let listened = listen::port_of(&self.place.listeners).unwrap_or(0);
+        let elsewhere = !tracker.ip().to_canonical().is_loopback();
         if let Some(advertised) = self.place.advertise {
-            let unreachable =
-                advertised.address.is_loopback() && !tracker.ip().to_canonical().is_loopback();
-            self.warn_if(
-                unreachable,
-                "a loopback address is advertised to it: nobody elsewhere can connect to that",
-            );
-            return SocketAddrV4::new(advertised.address, advertised.port.unwrap_or(listened));
+            let port = advertised
+                .port
+                .or_else(|| listen::port_of(&self.place.listeners))
+                .unwrap_or(0);
+            let why =
+                "a loopback address is advertised to it: nobody elsewhere can connect to that";
+            self.warn_if(elsewhere && advertised.address.is_loopback(), why);
+            return SocketAddrV4::new(advertised.address, port);
         }
-        let unreachable = listen::only_loopback(&self.place.listeners)
-            && !tracker.ip().to_canonical().is_loopback();
-        self.warn_if(
-            unreachable,
-            "this peer listens on a loopback address only: nobody elsewhere can connect to it",
-        );
-        match local.ip().to_canonical() {
-            IpAddr::V4(ip) => SocketAddrV4::new(ip, listened),
-            IpAddr::V6(_) => {
-                let why = "it is reached over IPv6, and its records are IPv4: without --advertise nobody learns of us";
-                self.warn_if(true, why);
-                NOBODY
-            }
-        }
+        let IpAddr::V4(ip) = local.ip().to_canonical() else {
+            let why = "it is reached over IPv6, and its records are IPv4: without --advertise nobody learns of us";
+            self.warn_if(true, why);
+            return NOBODY;
+        };
+        let Some(own) = listen::reachable_at(&self.place.listeners, ip) else {
+            let why = "this peer does not listen on an IPv4 address, and records are IPv4: nobody learns of us";
+            self.warn_if(true, why);
+            return NOBODY;
+        };
+        let why =
+            "this peer listens on a loopback address only: nobody elsewhere can connect to it";
+        self.warn_if(elsewhere && own.ip().is_loopback(), why);
+        own
     }
 
     /// Says something once, until something else is to be said.

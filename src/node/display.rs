@@ -163,7 +163,7 @@ fn print_line(item: &Item, line: &mut Line) {
 
 /// The summary of a download that is complete.
 pub fn summary(item: &Item) -> String {
-    let received = item.progress.get(Figure::Received);
+    let received = item.progress.get(Figure::Fetched);
     if received == 0 {
         return format!("{}: complete", item.name);
     }

@@ -18,6 +18,7 @@ use crate::hash::CascadeHash;
 use crate::service::blocks::ServedFile;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
+use crate::store::open_data;
 use crate::store::stamp::{self, Stamp};
 use crate::sys::pipe::{Receiver, Sender, packet_pipe};
 use crate::text::escape_path;
@@ -38,7 +39,20 @@ pub enum Stage {
     /// Everything is there.
     Complete,
     /// Nothing more is done about it.
-    Given(Status),
+    GivenUp(Status),
+}
+
+/// A file's turn to be downloaded, where more files wait than there is room for.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// The later it began, the higher.
+    pub number: u64,
+    /// How much was received when that was looked at last, and since when it has not grown.
+    pub received: u64,
+    /// See `received`.
+    pub since: Instant,
+    /// It was asked to make room.
+    pub over: bool,
 }
 
 /// A file.
@@ -63,8 +77,10 @@ pub struct Item {
     pub stamp: Arc<Stamp>,
     /// When the data file was changed last before it was verified.
     pub modified: u64,
-    /// Somebody has written to it since it was complete.
-    pub foreign: bool,
+    /// Somebody has written to it since it was complete: it is served as far as it is right, and left alone.
+    pub edited: bool,
+    /// Its turn to be downloaded.
+    pub turn: Turn,
     /// Figures of the download.
     pub progress: Arc<Progress>,
     /// Where announcers put the peers that they find, and where the downloader takes them; nothing without trackers.
@@ -82,21 +98,31 @@ impl Item {
     /// Where one of them cannot be read or used; the message says which and why.
     pub fn open(cascade: &Path, data: &Path, tracked: bool) -> anyhow::Result<Self> {
         let reading = || format!("cannot read {}", escape_path(cascade));
-        let meta = File::open(cascade).with_context(reading)?;
+        let meta = open_data(cascade).with_context(reading)?;
         let parsed = CascadeFile::read_open(&meta).with_context(reading)?;
         let geometry = parsed.geometry();
+        let preparing = || format!("cannot prepare the download of {}", escape_path(data));
         Ok(Self {
             name: escape_path(data),
             hash: parsed.hash(),
             geometry,
             meta: Arc::new(meta),
             data: DataFile::open(data)?,
-            present: Arc::new(Bitmap::new(geometry.blocks())?),
-            stamp: Arc::new(Stamp::new()?),
+            present: Arc::new(Bitmap::new(geometry.blocks()).with_context(preparing)?),
+            stamp: Arc::new(Stamp::new().with_context(preparing)?),
             modified: 0,
-            foreign: false,
-            progress: Arc::new(Progress::new()?),
-            found: tracked.then(packet_pipe).transpose()?,
+            edited: false,
+            turn: Turn {
+                number: 0,
+                received: 0,
+                since: Instant::now(),
+                over: false,
+            },
+            progress: Arc::new(Progress::new().with_context(preparing)?),
+            found: tracked
+                .then(found_pipe)
+                .transpose()
+                .with_context(preparing)?,
             stage: Stage::Unverified,
             deaths: 0,
         })
@@ -195,4 +221,11 @@ impl Item {
             self.data.discard();
         }
     }
+}
+
+/// A file may have no downloader to read what announcers find: they must not wait for one.
+fn found_pipe() -> io::Result<(Sender<PeerFound>, Receiver<PeerFound>)> {
+    let (sender, receiver) = packet_pipe()?;
+    sender.never_wait()?;
+    Ok((sender, receiver))
 }

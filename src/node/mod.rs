@@ -22,7 +22,7 @@ mod roles;
 mod supervisor;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,7 +32,9 @@ use crate::cli::{ServerOptions, Sources};
 use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
+use crate::server::limits;
 use crate::sys::signals::Signals;
+use crate::text::escape_path;
 use item::Item;
 use supervisor::Supervisor;
 
@@ -78,7 +80,7 @@ pub enum End {
 /// # Errors
 /// Where it cannot begin.
 pub fn run(settings: &Settings) -> anyhow::Result<End> {
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
+    limits::raise_descriptor_limit();
     let trackers = resolve_trackers(&settings.sources.tracker)?;
     let peers = resolve_peers(&settings.sources.peer)?;
     let listeners = settings
@@ -87,6 +89,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
         .map(listen::open)
         .transpose()?
         .unwrap_or_default();
+    // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
+    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
     let (items, refused) = open_files(settings, !trackers.is_empty());
     if items.is_empty() {
         return Ok(End::Status(Status::Failed));
@@ -114,9 +118,12 @@ fn resolve_trackers(names: &[HostPort]) -> anyhow::Result<Vec<TrackerAddress>> {
     names
         .iter()
         .map(|name| {
+            let mut addresses = resolve::apart(name)?;
+            // Records are IPv4, and a peer is registered under the address that it comes from.
+            addresses.sort_by_key(SocketAddr::is_ipv6);
             Ok(TrackerAddress {
                 name: name.to_string(),
-                addresses: resolve::apart(name)?,
+                addresses,
             })
         })
         .collect()
@@ -142,11 +149,8 @@ fn open_files(settings: &Settings, tracked: bool) -> (Vec<Item>, bool) {
     let mut items: Vec<Item> = Vec::new();
     let mut refused = false;
     for (cascade, data) in &settings.files {
-        if items.iter().any(|item| item.data.path() == data) {
-            continue;
-        }
-        match Item::open(cascade, data, tracked) {
-            Ok(item) => items.push(item),
+        match open_file(cascade, data, tracked, &items) {
+            Ok(item) => items.extend(item),
             Err(error) => {
                 crate::logging::complain(&error);
                 refused = true;
@@ -156,12 +160,36 @@ fn open_files(settings: &Settings, tracked: bool) -> (Vec<Item>, bool) {
     (items, refused)
 }
 
+/// Opens a file, unless it was named before. Two files cannot have one place.
+fn open_file(
+    cascade: &Path,
+    data: &Path,
+    tracked: bool,
+    others: &[Item],
+) -> anyhow::Result<Option<Item>> {
+    let item = Item::open(cascade, data, tracked)?;
+    let Some(other) = others
+        .iter()
+        .find(|other| other.data.place() == item.data.place())
+    else {
+        return Ok(Some(item));
+    };
+    anyhow::ensure!(
+        other.hash == item.hash,
+        "cannot download {} to {}: another file goes there",
+        escape_path(cascade),
+        item.name
+    );
+    Ok(None)
+}
+
 /// A daemon prints where it listens, for scripts, before its first accept.
 fn announce_listeners(listeners: &[TcpListener], daemon: bool) -> anyhow::Result<()> {
     for listener in listeners {
         let address = listener.local_addr()?;
         if daemon {
-            crate::output::print(format_args!("listening on {address}\n"))?;
+            // Nobody may want to know, and others still want to be served.
+            crate::output::print_bytes(format!("listening on {address}\n").as_bytes())?;
         } else {
             log::debug!("listening on {address}");
         }

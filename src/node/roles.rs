@@ -7,11 +7,13 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use anyhow::Context;
 use nix::unistd::Pid;
 
 use super::announcer::{self, Announced};
 use super::item::Item;
 use super::{Place, TrackerAddress};
+use crate::cascade_file::CascadeFile;
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
@@ -58,6 +60,7 @@ pub fn start_announcer(tracker: &TrackerAddress, place: &Place, items: &[Item]) 
             name: &item.name,
             hash: item.hash,
             present: &item.present,
+            progress: &item.progress,
             found,
         })
     });
@@ -82,23 +85,40 @@ pub fn start_farewell(
 /// Verifies what is there of a file, on all cores. It has threads, and forks nothing.
 pub fn start_verifier(item: &Item) -> io::Result<Pid> {
     fork::spawn_leaf(&item.descriptors(), || {
-        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let observer = |bytes: u64| {
             item.progress.add(Figure::Checked, bytes);
             ControlFlow::Continue(())
         };
-        let verified = item.load().and_then(|cascade| {
-            verify::verify(
-                item.data.reading(),
-                &cascade,
-                &item.present,
-                threads,
-                &observer,
-            )
-            .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", item.name))
-        });
+        let verified = item
+            .load()
+            .and_then(|cascade| verify_item(item, &cascade, &observer));
         report(verified)
     })
+}
+
+/// Verifies all blocks; and where all of a file are right that has its final name already, the whole.
+fn verify_item(
+    item: &Item,
+    cascade: &CascadeFile,
+    observer: verify::Observer<'_>,
+) -> anyhow::Result<()> {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let reading = || format!("cannot read {}", item.name);
+    let data = item.data.reading();
+    verify::verify(data, cascade, &item.present, threads, observer).with_context(reading)?;
+    if item.data.is_named() && item.present.is_full() && !item.edited {
+        let hash = verify::hash_file(data, item.geometry.length(), &verify::unobserved)
+            .with_context(reading)?;
+        if hash != cascade.file_hash() {
+            // Whoever made the cascade file made it of two files, or lied.
+            item.present.clear_all();
+            anyhow::bail!(
+                "cannot use {}: every block is right, but the file as a whole is not what its cascade file says",
+                item.name
+            );
+        }
+    }
+    Ok(())
 }
 
 fn report(result: anyhow::Result<()>) -> u8 {

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use super::connection::canonical;
-use crate::sys::poll::wait_readable;
+use crate::sys::poll::{FEW, wait_few, wait_readable};
 use crate::sys::signals::Signals;
 use crate::sys::socket;
 
@@ -60,8 +60,9 @@ pub fn accept(listener: &TcpListener) -> Accepted {
         Err(error) => error,
     };
     match error.raw_os_error().map(Errno::from_raw) {
-        // Not listening any more is nobody, too.
-        Some(Errno::EAGAIN | Errno::EINVAL) => Accepted::Nobody,
+        Some(Errno::EAGAIN) => Accepted::Nobody,
+        // It does not listen any more: whoever shut it down will say what is next.
+        Some(Errno::EINVAL) => Accepted::NoRoom,
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             log::warn!("cannot accept a connection: {error}; newcomers wait");
             Accepted::NoRoom
@@ -84,16 +85,21 @@ pub struct Door<'a> {
 pub struct Ready {
     /// A signal came.
     pub signal: bool,
-    /// Listeners at which somebody waits, and how many are let in.
-    waiting: Vec<(usize, usize)>,
+    /// Listeners at which somebody waits, a bit for each.
+    waiting: u64,
+    /// How many more are let in at the first of them.
+    left: usize,
 }
 
 impl<'a> Door<'a> {
     /// Opens it.
     ///
     /// # Errors
-    /// Where a socket is broken.
+    /// Where a socket is broken, or there are too many.
     pub fn open(listeners: &'a [TcpListener], signals: &'a Signals) -> io::Result<Self> {
+        if listeners.len() + 2 > FEW {
+            return Err(io::Error::other("too many addresses to listen on"));
+        }
         prepare(listeners)?;
         Ok(Self {
             listeners,
@@ -116,21 +122,20 @@ impl<'a> Door<'a> {
     ) -> io::Result<Ready> {
         let left = self.pause_left();
         let accepting = room && left.is_none();
-        let mut fds = vec![Some(self.signals.as_fd()), other];
         let listeners = self.listeners.iter();
-        fds.extend(listeners.map(|listener| accepting.then(|| listener.as_fd())));
-        let ready = wait_readable(&fds, Some(left.map_or(timeout, |left| left.min(timeout))))?;
-        if ready[0] {
+        let fds = [Some(self.signals.as_fd()), other]
+            .into_iter()
+            .chain(listeners.map(|listener| accepting.then(|| listener.as_fd())));
+        let ready = wait_few(fds, left.map_or(timeout, |left| left.min(timeout)))?;
+        let signal = ready & 1 != 0;
+        if signal {
             self.signals.clear();
             self.stopping |= self.asked_to_stop();
         }
-        let is_ready = |index: &usize| ready[index + 2];
         Ok(Ready {
-            signal: ready[0],
-            waiting: (0..self.listeners.len())
-                .filter(is_ready)
-                .map(|index| (index, BURST))
-                .collect(),
+            signal,
+            waiting: ready >> 2,
+            left: BURST,
         })
     }
 
@@ -159,11 +164,13 @@ impl<'a> Door<'a> {
         if self.stopping {
             return None;
         }
-        while let Some((index, left)) = ready.waiting.last_mut() {
-            let accepted = accept(&self.listeners[*index]);
-            *left -= 1;
-            if *left == 0 || matches!(accepted, Accepted::Nobody) {
-                ready.waiting.pop();
+        while ready.waiting != 0 {
+            let index = ready.waiting.trailing_zeros() as usize;
+            let accepted = accept(&self.listeners[index]);
+            ready.left -= 1;
+            if ready.left == 0 || matches!(accepted, Accepted::Nobody) {
+                ready.waiting &= ready.waiting - 1;
+                ready.left = BURST;
             }
             match accepted {
                 Accepted::Connection(stream, remote) => return Some((stream, remote)),

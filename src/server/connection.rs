@@ -190,13 +190,17 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
 
     fn sent_all(&mut self, next: Next) -> io::Result<Option<Want>> {
         match next {
+            // The driver has its turn after each response, though the next request may be there already: a client
+            // that asks without a pause keeps nobody else from being served, and no server from being stopped.
             Next::Read if self.session.is_idle() => {
                 self.phase = Phase::Idle;
                 self.deadline = Instant::now() + self.limits.idle_timeout;
+                return Ok(Some(Want::Read(self.deadline)));
             }
             Next::Read => {
                 self.phase = Phase::Receiving;
                 self.deadline = Instant::now() + self.limits.request_timeout;
+                return Ok(Some(Want::Read(self.deadline)));
             }
             // All was read: nothing can reset the connection on the way of the response.
             Next::Close(outcome) if self.ended => return Ok(Some(Want::End(outcome))),

@@ -33,6 +33,7 @@ const SIGNAL: u64 = 1 << 33;
 ///
 /// # Errors
 /// Where the loop itself cannot go on.
+#[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,

@@ -24,6 +24,7 @@ use crate::sys::signals::Signals;
 ///
 /// # Errors
 /// Where the loop itself cannot go on.
+#[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Members of a pool, unless the user says otherwise.
 pub const DEFAULT_POOL: usize = 16;
@@ -62,4 +62,13 @@ fn default_max_connections() -> usize {
     let descriptors = allowed(Resource::RLIMIT_NOFILE).saturating_sub(64);
     let processes = allowed(Resource::RLIMIT_NPROC) / 2;
     descriptors.min(processes).clamp(1, MOST) as usize
+}
+
+/// Allows this process as many descriptors as it may allow itself: a file takes several. The default of most systems is
+/// low for the sake of select(2), which is not used here.
+pub fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it cannot be raised, fewer files can be opened, and those that cannot are named.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }

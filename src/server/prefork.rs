@@ -29,7 +29,10 @@ use crate::sys::pipe::Record;
 use crate::sys::poll::wait_readable;
 use crate::sys::shared::Shared;
 use crate::sys::signals::{self, Signals};
-use crate::sys::{epoll, fork};
+use crate::sys::{
+    epoll,
+    fork::{self, Kept},
+};
 
 /// A member that lived for less than this is replaced only after as long: it would die again.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -38,6 +41,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Where the loop itself cannot go on.
+#[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
@@ -45,11 +49,14 @@ pub fn serve<S: Service>(
     signals: &Signals,
 ) -> io::Result<Tally> {
     fork::assert_single_threaded()?;
+    let reports = Channel::new(S::REPORTS)?;
+    let kept = service.descriptors().into_iter().chain(reports.writing());
     let mut server = Server {
         listeners,
         service,
         limits,
-        reports: Channel::new(S::REPORTS)?,
+        kept: Kept::new(kept.chain(listeners.iter().map(AsFd::as_fd))),
+        reports: &reports,
         counts: Shared::new(1 + Outcome::ALL.len())?,
         members: Children::default(),
         rest_until: None,
@@ -64,7 +71,9 @@ struct Server<'a, S: Service> {
     listeners: &'a [TcpListener],
     service: &'a S,
     limits: &'a Limits,
-    reports: Channel<Signed<ReportOf<S>>>,
+    reports: &'a Channel<Signed<ReportOf<S>>>,
+    /// What members need beside what is their own.
+    kept: Kept<'a>,
     /// Connections accepted, and ended by outcome: counted by the members.
     counts: Shared<AtomicU64>,
     members: Children<Member>,
@@ -143,15 +152,13 @@ impl<S: Service> Server<'_, S> {
 
     fn start_member(&mut self) -> io::Result<()> {
         let applied = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
-        let mut keep = vec![applied.as_fd()];
-        keep.extend(self.listeners.iter().map(AsFd::as_fd));
-        keep.extend(self.reports.writing());
-        keep.extend(self.service.descriptors());
-        let pid = fork::spawn_server(&keep, || match self.member(&applied) {
-            Ok(()) => Outcome::Done.exit_status(),
-            Err(error) => {
-                log::warn!("cannot accept connections: {error}");
-                Outcome::Disconnected.exit_status()
+        let pid = fork::spawn_server(&self.kept, applied.as_fd(), || {
+            match self.member(&applied) {
+                Ok(()) => Outcome::Done.exit_status(),
+                Err(error) => {
+                    log::warn!("cannot accept connections: {error}");
+                    Outcome::Disconnected.exit_status()
+                }
             }
         })?;
         log::debug!("start pid {pid} of the pool");

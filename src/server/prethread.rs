@@ -19,6 +19,7 @@ use crate::sys::signals::{self, Signals};
 ///
 /// # Errors
 /// Where the threads cannot be started, or the loop itself cannot go on.
+#[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,

@@ -18,13 +18,14 @@ use super::limits::Limits;
 use super::reports::{Channel, ReportOf};
 use super::tally::{Id, Tally, log_accept, log_end};
 use crate::service::{Apart, Reports, Service};
-use crate::sys::fork;
+use crate::sys::fork::{self, Kept};
 use crate::sys::signals::Signals;
 
 /// Serves connections, a child for each, until TERM or INT.
 ///
 /// # Errors
 /// Where the loop itself cannot go on.
+#[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
@@ -32,10 +33,12 @@ pub fn serve<S: Service>(
     signals: &Signals,
 ) -> io::Result<Tally> {
     fork::assert_single_threaded()?;
+    let reports = Channel::new(S::REPORTS)?;
     let mut server = Server {
         service,
         limits,
-        reports: Channel::new(S::REPORTS)?,
+        kept: Kept::new(service.descriptors().into_iter().chain(reports.writing())),
+        reports: &reports,
         children: Children::default(),
         tally: Tally::default(),
     };
@@ -48,7 +51,9 @@ pub fn serve<S: Service>(
 struct Server<'a, S: Service> {
     service: &'a S,
     limits: &'a Limits,
-    reports: Channel<ReportOf<S>>,
+    reports: &'a Channel<ReportOf<S>>,
+    /// What children need beside their connection.
+    kept: Kept<'a>,
     children: Children<Child>,
     tally: Tally,
 }
@@ -91,10 +96,8 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn serve_in_child(&mut self, stream: &TcpStream, remote: SocketAddr) -> io::Result<()> {
-        let mut keep = vec![stream.as_fd()];
-        keep.extend(self.reports.writing());
-        keep.extend(self.service.descriptors());
-        let pid = fork::spawn_server(&keep, || self.child(stream, remote))?;
+        let own = stream.as_fd();
+        let pid = fork::spawn_server(&self.kept, own, || self.child(stream, remote))?;
         log_accept(Id::Process(pid), remote);
         self.tally.accepted();
         let reported = false;
@@ -104,7 +107,6 @@ impl<S: Service> Server<'_, S> {
 
     /// The child's whole life.
     fn child(&self, stream: &TcpStream, remote: SocketAddr) -> u8 {
-        fork::reseed();
         let session = self.service.open(remote, SystemTime::now());
         let report = |report| self.reports.send(report);
         converse(stream, session, self.limits, &InChild, report).exit_status()

@@ -21,6 +21,7 @@ const STACK: usize = 512 << 10;
 ///
 /// # Errors
 /// Where the loop itself cannot go on.
+#[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,

@@ -44,6 +44,29 @@ impl ServedFile {
     }
 }
 
+impl ServedFile {
+    /// The map of the blocks that would be sent; empty where that is all.
+    fn map(&self) -> Vec<u8> {
+        let (length, whole) = (self.geometry.length(), self.present.is_full());
+        match self.data.metadata() {
+            Ok(metadata) if !self.stamp.fits(&metadata) => vec![0; self.present.map_length()],
+            Ok(metadata) if metadata.len() >= length && whole => Vec::new(),
+            Ok(metadata) => {
+                // Blocks beyond the end of a file that was cut are not sent.
+                let mut map = self.present.to_bytes();
+                let there =
+                    u32::try_from(metadata.len() / self.geometry.block_size()).unwrap_or(u32::MAX);
+                if metadata.len() < length {
+                    (there..self.geometry.blocks())
+                        .for_each(|block| map[block as usize / 8] &= !(0x80 >> (block % 8)));
+                }
+                map
+            }
+            Err(_) => vec![0; self.present.map_length()],
+        }
+    }
+}
+
 /// Serves the blocks of a set of files.
 #[derive(Debug)]
 pub struct BlocksService {
@@ -181,11 +204,7 @@ fn answer_block(file: &ServedFile, block: u64, output: &mut Output) -> Next {
 }
 
 fn answer_map(file: &ServedFile, output: &mut Output) -> Next {
-    let map = if file.present.is_full() {
-        Vec::new()
-    } else {
-        file.present.to_bytes()
-    };
+    let map = file.map();
     output.push_bytes(
         &ResponseHeader {
             status: Status::Map,

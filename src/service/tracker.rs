@@ -29,6 +29,9 @@ use owner::Owner;
 pub struct TrackerService {
     policy: Arc<Policy>,
     view: View,
+    /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
+    /// which a fork copies.
+    seed: u64,
     /// Locked by the owner of the state only, for the time of a call.
     owner: Mutex<Owner>,
 }
@@ -39,6 +42,7 @@ impl TrackerService {
         Self {
             policy: Arc::new(policy),
             view: registry.view(),
+            seed: fastrand::u64(..),
             owner: Mutex::new(Owner::new(registry)),
         }
     }
@@ -62,6 +66,14 @@ impl TrackerService {
         self.owner().finish()
     }
 
+    /// Random numbers for one connection.
+    fn rng(&self, remote: SocketAddr, now: SystemTime) -> Rng {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let nanoseconds = since.unwrap_or_default().as_nanos() as u64;
+        let port = u64::from(remote.port()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Rng::with_seed(self.seed ^ nanoseconds.rotate_left(32) ^ port)
+    }
+
     fn owner(&self) -> MutexGuard<'_, Owner> {
         self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,7 +88,7 @@ impl Service for TrackerService {
             view: self.view.clone(),
             source: remote.ip(),
             now: seconds_since_epoch(now),
-            rng: Rng::new(),
+            rng: self.rng(remote, now),
             input: Vec::new(),
         }
     }

@@ -22,13 +22,25 @@ pub enum Existing {
 /// # Errors
 /// As open(2), write(2), fsync(2) and rename(2); no temporary file is left then.
 pub fn write(path: &Path, contents: &[u8], existing: Existing) -> io::Result<()> {
+    write_with(path, existing, |file| file.write_all(contents))
+}
+
+/// As [`write`], for contents that are made as they are written.
+///
+/// # Errors
+/// As [`write`], and those of `contents`.
+pub fn write_with(
+    path: &Path,
+    existing: Existing,
+    contents: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let target = match existing {
         Existing::Keep => path.to_owned(),
         Existing::Replace => replaceable(path)?,
     };
     let directory = directory_of(&target);
     let (mut file, mut temporary) = Temporary::create(&directory)?;
-    file.write_all(contents)?;
+    contents(&mut file)?;
     file.sync_all()?;
     drop(file);
     match existing {

@@ -68,6 +68,12 @@ impl DataFile {
     /// # Errors
     /// Where it is no regular file, cannot be opened, or is being downloaded by another process.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        // What a link points at is the file; it grows beside itself, not beside the link.
+        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+            let target =
+                fs::canonicalize(path).map_err(|error| failed("follow the link", path, error))?;
+            return Self::open(&target);
+        }
         match open_regular(path, OpenOptions::new().read(true)) {
             Ok(file) => Ok(Self {
                 path: path.into(),
@@ -191,8 +197,20 @@ impl DataFile {
         let Some(file) = self.writing() else {
             return Ok(());
         };
-        if file.metadata().map_err(fail("read"))?.len() != length {
-            file.set_len(length).map_err(fail("cut"))?;
+        let named = self.part().unwrap_or(&self.path);
+        if !same_file(file, named).map_err(fail("complete"))? {
+            return Err(fail("complete")(io::Error::other(
+                "it was removed or replaced meanwhile",
+            )));
+        }
+        match file.metadata().map_err(fail("read"))?.len() {
+            longer if longer > length => file.set_len(length).map_err(fail("cut"))?,
+            shorter if shorter < length => {
+                return Err(fail("complete")(io::Error::other(
+                    "somebody cut it meanwhile",
+                )));
+            }
+            _ => {}
         }
         file.sync_all().map_err(fail("write"))?;
         let Mode::Part { path, replace, .. } = &self.mode else {
@@ -203,8 +221,25 @@ impl DataFile {
         } else {
             atomic::rename_noreplace(path, &self.path)
         };
-        renamed.map_err(fail("give the finished download its name"))?;
+        renamed.map_err(fail("give its name to"))?;
         atomic::sync_directory(&atomic::directory_of(&self.path)).map_err(fail("write"))
+    }
+
+    /// Where the data grow, unless that is under their final name.
+    fn part(&self) -> Option<&Path> {
+        match &self.mode {
+            Mode::Part { path, .. } => Some(path),
+            Mode::Existing | Mode::InPlace(_) => None,
+        }
+    }
+
+    /// Which file it is: two names of one directory entry are the same, however they are written.
+    pub fn place(&self) -> PathBuf {
+        let directory = atomic::directory_of(&self.path);
+        let directory = fs::canonicalize(&directory).unwrap_or(directory);
+        self.path
+            .file_name()
+            .map_or_else(|| self.path.clone(), |name| directory.join(name))
     }
 
     /// Removes a download of which nothing was verified.

@@ -32,28 +32,59 @@ const UNABLE: u8 = 71;
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    flush();
     spawn(|| {
         signals::become_leaf()?;
-        close_others(keep)?;
+        close_others(Kept::new(keep.iter().copied()).iter())?;
         SigSet::all().thread_unblock()?;
         Ok(body())
     })
 }
 
-/// Forks a process that serves connections.
+/// Forks a process that serves connections, with the descriptor `own` beside those of `kept`.
 ///
 /// All signals stay blocked but while it waits for a client (see [`super::poll::wait_interruptibly`]), where it takes
 /// a TERM to mean that it is to finish. That is the same as to ignore INT, HUP, USR1 and PIPE, at a fraction of the
-/// system calls, of which each connection pays for all.
+/// system calls.
+///
+/// Every connection pays for what is done here. A page that parent or child write to after the fork has to be copied,
+/// and one of the program that the child is the first to execute has to be mapped: each costs more than a system
+/// call. So this allocates nothing, and does not flush standard output: a server's loop has nothing to print.
 ///
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
-pub fn spawn_server(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
+pub fn spawn_server(
+    kept: &Kept<'_>,
+    own: BorrowedFd<'_>,
+    body: impl FnOnce() -> u8,
+) -> io::Result<Pid> {
+    let own = own.as_raw_fd();
     spawn(|| {
         signals::finish_on_term()?;
-        close_others(keep)?;
+        let before = kept.iter().take_while(|fd| *fd < own);
+        let after = kept.iter().skip_while(|fd| *fd < own);
+        close_others(before.chain([own]).chain(after))?;
         Ok(body())
     })
+}
+
+/// Descriptors that children keep, made ready once for many forks.
+#[derive(Debug)]
+pub struct Kept<'a>(Vec<BorrowedFd<'a>>);
+
+impl<'a> Kept<'a> {
+    /// These descriptors.
+    pub fn new(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> Self {
+        let mut kept: Vec<_> = descriptors.into_iter().collect();
+        kept.sort_unstable_by_key(AsRawFd::as_raw_fd);
+        kept.dedup_by_key(|fd| fd.as_raw_fd());
+        Self(kept)
+    }
+
+    /// In ascending order.
+    fn iter(&self) -> impl Iterator<Item = RawFd> {
+        self.0.iter().map(AsRawFd::as_raw_fd)
+    }
 }
 
 /// Forks a long-lived role with a poll loop and children of its own. It learns of TERM and CHLD through the
@@ -62,10 +93,11 @@ pub fn spawn_server(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::R
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
+    flush();
     spawn(|| {
         // The inherited handlers own descriptors: they are let go before all others are closed by number.
         signals::forget_inherited();
-        close_others(keep)?;
+        close_others(Kept::new(keep.iter().copied()).iter())?;
         signals::ignore_terminal_signals()?;
         let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
         SigSet::all().thread_unblock()?;
@@ -73,11 +105,14 @@ pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> 
     })
 }
 
+/// What is still buffered would be printed twice.
+fn flush() {
+    let _ = io::stdout().flush();
+}
+
 /// Forks; `begin` runs in the child, with every signal blocked, and its value is the exit status.
 fn spawn(begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     debug_assert_eq!(threads(), 1, "a process that forks has no threads");
-    // What is still buffered would be printed twice.
-    let _ = io::stdout().flush();
     let parent = getpid();
     // A signal between the fork and the child's own dispositions would run a handler of the parent's.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
@@ -111,16 +146,11 @@ fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
     exit_now(status)
 }
 
-/// Closes every descriptor above 2 that is not in `keep`. Close-on-exec is no help to a child that never execs.
-fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<RawFd> = keep
-        .iter()
-        .map(AsRawFd::as_raw_fd)
-        .filter(|fd| *fd > 2)
-        .collect();
-    kept.sort_unstable();
+/// Closes every descriptor above 2 that is not in `kept`, which ascends. Close-on-exec is no help to a child that never
+/// execs.
+fn close_others(kept: impl Iterator<Item = RawFd>) -> io::Result<()> {
     let mut first = 3;
-    for fd in kept {
+    for fd in kept.filter(|fd| *fd > 2) {
         close_range(first, fd - 1)?;
         first = fd + 1;
     }

@@ -103,6 +103,20 @@ impl<R: Record> Sender<R> {
     }
 }
 
+impl<R> Sender<R> {
+    /// From now on, sends that would have to wait are given up: what is sent may get lost.
+    ///
+    /// # Errors
+    /// As fcntl(2).
+    pub fn never_wait(&self) -> io::Result<()> {
+        fcntl(
+            &self.fd,
+            FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_DIRECT),
+        )?;
+        Ok(())
+    }
+}
+
 impl<R: Record> Receiver<R> {
     /// Takes one record, without waiting.
     ///

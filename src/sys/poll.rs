@@ -1,7 +1,7 @@
 //! `poll(2)` with a deadline.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -59,6 +59,47 @@ pub fn wait_or_wake(
         Err(Errno::EINTR) => Ok(Woken::Interrupted),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The most that [`wait_few`] waits for.
+pub const FEW: usize = 64;
+
+/// As [`wait_readable`], without a timeout that may be missing and without allocating: for loops that fork, where each
+/// page of memory that is written to has to be copied. Answers a bit for each of at most [`FEW`] descriptors.
+///
+/// # Errors
+/// Where poll(2) fails other than by a signal.
+pub fn wait_few<'a>(
+    fds: impl Iterator<Item = Option<BorrowedFd<'a>>>,
+    timeout: Duration,
+) -> io::Result<u64> {
+    let nothing = libc::pollfd {
+        // A negative descriptor is ignored.
+        fd: -1,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polled = [nothing; FEW];
+    let mut count = 0;
+    for (polled, fd) in polled.iter_mut().zip(fds) {
+        polled.fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+        count += 1;
+    }
+    // SAFETY: `count` of the structures are initialised, and the descriptors are borrowed.
+    let result = unsafe {
+        libc::poll(
+            polled.as_mut_ptr(),
+            count,
+            libc::c_int::from(milliseconds(timeout)),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    }
+    let ready = (0..).zip(&polled).filter(|(_, fd)| fd.revents != 0);
+    Ok(ready.fold(0, |bits, (index, _): (u32, _)| bits | 1 << index))
 }
 
 /// Rounds up: a deadline is never missed by waking too early and spinning.

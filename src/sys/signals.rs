@@ -80,6 +80,16 @@ impl AsFd for Signals {
     }
 }
 
+/// Lets writes that fail say so, instead of ending the process: to a closed pipe (PIPE, which Rust ignores already) and
+/// beyond the limit of a file's size (XFSZ). Children inherit it.
+///
+/// # Errors
+/// As sigaction(2).
+pub fn let_writes_fail() -> io::Result<()> {
+    set(Signal::SIGPIPE, SigHandler::SigIgn)?;
+    set(Signal::SIGXFSZ, SigHandler::SigIgn)
+}
+
 /// In a forked role: takes the parent's actions out of the inherited handlers, so that the role can register its
 /// own. (A raw default disposition could not be registered over again.)
 pub(super) fn forget_inherited() {

@@ -10,7 +10,7 @@
 //! The last line shows that the file is whole. Whether a peer is a good one is not saved: that is the operator's word
 //! of the day. The file is the tracker's own, yet a person may edit it, so that every line is checked.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{IpAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::view::Registration;
 use crate::hash::CascadeHash;
+use crate::store::atomic::{self, Existing};
 
 /// The first line.
 const HEADER: &str = "cascade tracker state 1";
@@ -172,7 +173,7 @@ fn record(line: &str) -> Result<Saved, &'static str> {
 /// # Errors
 /// Where it cannot be written; the former file is then as it was.
 pub fn save(path: &Path, records: impl Iterator<Item = Saved>) -> io::Result<()> {
-    write_atomically(path, |file| {
+    atomic::write_with(path, Existing::Replace, |file| {
         let mut writer = BufWriter::new(file);
         let mut count = 0u64;
         writeln!(writer, "{HEADER}")?;
@@ -189,46 +190,11 @@ pub fn save(path: &Path, records: impl Iterator<Item = Saved>) -> io::Result<()>
     })
 }
 
-/// Replaces a file by what `write` writes: a temporary file beside it, fsync, rename, fsync of the directory.
-fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(name);
-    temporary_name.push(".new");
-    let temporary = path.with_file_name(temporary_name);
-    // What a killed process left: always under the same name, so that leftovers do not gather.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)?;
-    let written = write(&mut file)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    File::open(directory_of(path))?.sync_all()
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     fn load_all(path: &Path) -> Result<Vec<Saved>, LoadError> {
         let mut all = Vec::new();

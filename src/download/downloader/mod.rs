@@ -253,13 +253,12 @@ impl<'a> Downloader<'a> {
         let progress = self.task.progress;
         progress.set(Figure::Peers, self.plan.connected_peers() as u64);
         progress.set(Figure::Contributors, self.plan.contributors() as u64);
-        self.plan
-            .set_max_workers(progress.get(Figure::Workers).max(1) as usize);
+        progress.set(Figure::Wanted, self.plan.wants_workers(self.now()).into());
     }
 
     fn carry_out_orders(&mut self) -> io::Result<()> {
         self.plan
-            .set_max_workers(self.task.progress.get(Figure::Workers).max(1) as usize);
+            .set_max_workers(self.task.progress.get(Figure::Workers) as usize);
         while let Some(order) = self.plan.poll(self.now()) {
             match order {
                 Order::Hire(id, peer) => self.hire(id, peer)?,
@@ -298,6 +297,8 @@ impl<'a> Downloader<'a> {
         match report {
             WorkerReport::Fetched(block) if self.plan.expects(id, block) => {
                 self.task.present.set(block);
+                let length = self.task.cascade.geometry().block_length(block);
+                self.task.progress.add(Figure::Fetched, length);
                 self.advance_prefix();
                 self.plan.handle(now, Event::Fetched(id, block));
             }

@@ -178,6 +178,12 @@ impl Plan {
             .count()
     }
 
+    /// Whether more workers, or any, would have something to do.
+    pub fn wants_workers(&self, now: Duration) -> bool {
+        self.workers() > 0
+            || (self.blocks.any_pending().is_some() && self.candidates(now).next().is_some())
+    }
+
     /// Changes the number of workers in all.
     pub fn set_max_workers(&mut self, max_workers: usize) {
         self.rules.max_workers = max_workers;

@@ -9,11 +9,20 @@ use super::{Order, Plan, Worker, WorkerId};
 
 /// How long a further worker of a peer may wait for its first answer while another is being served.
 const SECOND_SEAT: Duration = Duration::from_secs(2);
+/// How long a worker may have nothing to do while another peer waits for its seat.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long a worker may have no answer while another peer waits for its seat: this, and the time of a block at the
+/// rate of a slow line, in bytes a second.
+const STALLED: Duration = Duration::from_secs(3);
+const SLOW: u64 = 256 << 10;
 
 impl Plan {
     /// A worker that holds a seat for nothing: its peer serves another connection of ours only, or has nothing that
     /// is missing while other peers wait for a seat, or is so slow at the end that a long block must change hands.
     pub(super) fn free_a_seat(&mut self, now: Duration) -> Option<Order> {
+        if let Some(id) = self.surplus() {
+            return Some(self.retire(id));
+        }
         let unserved = self
             .workers
             .iter()
@@ -24,18 +33,53 @@ impl Plan {
             self.peers.get_mut(&address)?.seats = seats;
             return Some(self.retire(id));
         }
-        let crowded =
-            self.workers() >= self.rules.max_workers && self.candidates(now).next().is_some();
-        let idle = self.workers.iter().find(|(_, worker)| {
-            crowded
-                && !worker.retired
-                && worker.queue.is_empty()
-                && now.saturating_sub(worker.last_answer.max(worker.hired)) > Duration::from_secs(1)
-        });
-        if let Some((&id, _)) = idle {
+        if let Some(id) = self.hinders_others(now) {
             return Some(self.retire(id));
         }
         self.take_over(now).map(|id| self.retire(id))
+    }
+
+    /// One of more workers than there may be (the supervisor has given some to another file): an idle or else the
+    /// slowest one.
+    fn surplus(&self) -> Option<WorkerId> {
+        if self.workers() <= self.rules.max_workers {
+            return None;
+        }
+        let of_use = |worker: &Worker| (!worker.queue.is_empty(), worker.rate);
+        let at_work = self.workers.iter().filter(|(_, worker)| !worker.retired);
+        let least = at_work.min_by(|(_, one), (_, other)| {
+            of_use(one)
+                .partial_cmp(&of_use(other))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        least.map(|(id, _)| *id)
+    }
+
+    /// Where every seat is taken and another peer waits for one: a worker that has nothing to do, or that had no
+    /// answer for too long. The peer of the latter comes last from now on.
+    fn hinders_others(&mut self, now: Duration) -> Option<WorkerId> {
+        let waiting = |(_, taken, failures): (SocketAddr, usize, u32)| taken == 0 && failures == 0;
+        if self.workers() < self.rules.max_workers || !self.candidates(now).any(waiting) {
+            return None;
+        }
+        let too_long =
+            STALLED + Duration::from_secs(1) * (self.geometry.block_size() / SLOW) as u32;
+        let idle_for = |worker: &Worker| now.saturating_sub(worker.last_answer.max(worker.hired));
+        let hinders = |worker: &Worker| {
+            let patience = if worker.queue.is_empty() {
+                IDLE
+            } else {
+                too_long
+            };
+            !worker.retired && idle_for(worker) > patience
+        };
+        let (&id, worker) = self.workers.iter().find(|(_, worker)| hinders(worker))?;
+        let (address, stalled) = (worker.peer, !worker.queue.is_empty());
+        if stalled && let Some(peer) = self.peers.get_mut(&address) {
+            peer.failures += 1;
+            peer.not_before = now + STALLED;
+        }
+        Some(id)
     }
 
     /// Whether a further worker of a peer waits in vain while another is being served.
@@ -85,8 +129,11 @@ impl Plan {
             .map(|(_, id)| id)
     }
 
-    /// Peers that could be given a worker now.
-    fn candidates(&self, now: Duration) -> impl Iterator<Item = (SocketAddr, usize)> + '_ {
+    /// Peers that could be given a worker now; how many they have, and how often they failed of late.
+    pub(super) fn candidates(
+        &self,
+        now: Duration,
+    ) -> impl Iterator<Item = (SocketAddr, usize, u32)> + '_ {
         let mut taken: HashMap<SocketAddr, usize> = HashMap::new();
         for worker in self.workers.values().filter(|worker| !worker.retired) {
             *taken.entry(worker.peer).or_default() += 1;
@@ -99,20 +146,21 @@ impl Plan {
                 || self
                     .blocks
                     .some_pending(|block| peer.knowledge.may_have(block, now));
-            (usable && proven && useful).then_some((*address, taken))
+            (usable && proven && useful).then_some((*address, taken, peer.failures))
         })
     }
 
-    /// A worker for the peer that has the fewest.
+    /// A worker for the peer that has the fewest, and of those for one that failed least.
     pub(super) fn hire(&mut self, now: Duration) -> Option<Order> {
         if self.workers() >= self.rules.max_workers || self.blocks.any_pending().is_none() {
             return None;
         }
-        let fewest = self.candidates(now).map(|(_, taken)| taken).min()?;
+        let rank = |(_, taken, failures): (SocketAddr, usize, u32)| (taken, failures);
+        let best = self.candidates(now).map(rank).min()?;
         let equal: Vec<SocketAddr> = self
             .candidates(now)
-            .filter(|(_, taken)| *taken == fewest)
-            .map(|(address, _)| address)
+            .filter(|candidate| rank(*candidate) == best)
+            .map(|(address, _, _)| address)
             .collect();
         let address = *equal.get(self.random.usize(..equal.len()))?;
         let id = self.next_worker;

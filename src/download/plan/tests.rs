@@ -444,3 +444,55 @@ fn a_report_of_a_block_that_was_not_ordered_is_not_expected() {
     assert!(!plan.expects(id, (block + 1) % 4));
     assert!(!plan.expects(id + 1, block));
 }
+
+#[test]
+fn silent_peers_do_not_keep_their_seats_while_another_waits() {
+    let mut remotes = vec![Remote::complete(50, Duration::from_secs(3600)); 12];
+    remotes.push(Remote::complete(50, 10 * MILLISECOND));
+    let mut simulation = Simulation::new(50, 1000, 2, remotes);
+    let took = simulation.run(Duration::from_secs(120));
+    simulation.assert_complete();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn workers_beyond_their_number_are_let_go() {
+    let mut simulation = Simulation::new(
+        1000,
+        1000,
+        4,
+        vec![Remote::complete(1000, 10 * MILLISECOND)],
+    );
+    simulation.run(Duration::from_millis(500));
+    assert_eq!(simulation.plan.workers(), 4);
+    simulation.plan.set_max_workers(1);
+    simulation.run(Duration::from_millis(510));
+    assert_eq!(simulation.plan.workers(), 1);
+    simulation.run(Duration::from_secs(60));
+    simulation.assert_complete();
+}
+
+#[test]
+fn a_peer_that_lost_what_it_had_is_asked_what_it_has() {
+    let whole = Remote {
+        maps: true,
+        ..Remote::complete(40, 10 * MILLISECOND)
+    };
+    let mut simulation = Simulation::new(40, 1000, 1, vec![whole.clone(), whole]);
+    simulation.run(Duration::from_millis(60));
+    for remote in simulation.remotes.values_mut() {
+        remote.has[20..].fill(false);
+    }
+    simulation.run(Duration::from_secs(2));
+    let before = simulation.requests;
+    simulation.run(Duration::from_secs(6));
+    assert!(
+        simulation.requests - before < 10,
+        "it is asked for what it does not have"
+    );
+    for remote in simulation.remotes.values_mut() {
+        remote.has.fill(true);
+    }
+    simulation.run(Duration::from_secs(60));
+    simulation.assert_complete();
+}

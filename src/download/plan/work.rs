@@ -82,8 +82,13 @@ impl Plan {
             .filter_map(|worker| self.peers.get(&worker.peer))
             .all(|peer| peer.knowledge.has_everything());
         let knowledge = &self.peers.get(&address)?.knowledge;
-        if everybody_has_all {
-            return self.blocks.first_pending();
+        if everybody_has_all
+            && let Some(first) = self
+                .blocks
+                .first_pending()
+                .filter(|block| knowledge.may_have(*block, now))
+        {
+            return Some(first);
         }
         self.blocks
             .rarest_pending(&mut self.random, |block| knowledge.may_have(block, now))

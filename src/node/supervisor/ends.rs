@@ -84,6 +84,10 @@ impl Supervisor<'_> {
             Some(Ending::Complete) => self.completed(index),
             Some(Ending::Failed) => self.give_up(index, Status::Failed),
             Some(Ending::Missing) => self.give_up(index, Status::DataMissing),
+            // It made room for another file.
+            Some(Ending::Stopped) if self.items[index].turn.over => {
+                self.items[index].stage = Stage::Unfinished;
+            }
             Some(Ending::Stopped) | None => {
                 log::warn!(
                     "the download of {} ended: {how}; it is started again",

@@ -1,5 +1,6 @@
 //! The supervisor's loop: starts what is due, reaps what ended, shows how far it is.
 
+mod downloads;
 mod ends;
 mod stop;
 
@@ -16,14 +17,15 @@ use super::item::{Item, Stage};
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::download::progress::Figure;
 use crate::exit::Status;
+use crate::net::listen;
 use crate::output::{print_bytes, sum_line};
 use crate::server::Limits;
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
 
-/// Files that are downloaded at the same time.
-const AT_ONCE: usize = 4;
+/// How often files that are complete are looked at: somebody may have changed them.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long newcomers wait for what is there to be verified.
 const VERIFY_FIRST: Duration = Duration::from_secs(3);
 /// How long a role that died rests before it is started again.
@@ -49,6 +51,10 @@ pub struct Supervisor<'a> {
     started: Instant,
     /// Whether it was said where the node listens.
     announced: bool,
+    /// Workers in all.
+    workers: u64,
+    /// How many downloads were started.
+    turns: u64,
 }
 
 /// A process that is started again when it dies.
@@ -93,6 +99,11 @@ impl<'a> Supervisor<'a> {
             finished: None,
             started: now,
             announced: false,
+            workers: settings
+                .sources
+                .workers
+                .map_or_else(default_workers, u64::from),
+            turns: 0,
         }
     }
 
@@ -106,17 +117,31 @@ impl<'a> Supervisor<'a> {
             self.notice_changes();
             self.start_verifiers()?;
             self.start_roles()?;
+            self.take_turns();
             self.start_downloaders();
             self.share_out_workers();
             self.display.update(&self.items);
             if let Some(end) = self.end() {
                 return Ok(end);
             }
-            wait_for_signal(signals)?;
+            let pause = self.pause();
+            wait_for_signal(signals, pause)?;
             if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
                 return Ok(End::Signal(signal));
             }
             self.reap()?;
+        }
+    }
+
+    /// How long nothing has to be looked at, unless a signal comes.
+    fn pause(&self) -> Duration {
+        let busy = |item: &Item| !matches!(item.stage, Stage::Complete | Stage::GivenUp(_));
+        let starting = !self.announced || self.listener.is_waiting();
+        let ending = !self.settings.daemon;
+        if starting || ending || self.items.iter().any(busy) {
+            REDRAW
+        } else {
+            LOOK
         }
     }
 
@@ -125,7 +150,7 @@ impl<'a> Supervisor<'a> {
         let over = self
             .items
             .iter()
-            .all(|item| matches!(item.stage, Stage::Complete | Stage::Given(_)));
+            .all(|item| matches!(item.stage, Stage::Complete | Stage::GivenUp(_)));
         let serves = self.items.iter().any(|item| item.stage == Stage::Complete);
         if !over || (self.settings.daemon && serves) {
             return None;
@@ -145,7 +170,7 @@ impl<'a> Supervisor<'a> {
                     item.name
                 );
                 item.stage = Stage::Unverified;
-                item.foreign = true;
+                item.edited = true;
             }
         }
     }
@@ -165,10 +190,10 @@ impl<'a> Supervisor<'a> {
                 return Ok(());
             };
             let item = &mut self.items[index];
-            if item.data.reading().metadata()?.len() == 0 {
+            item.begin_verification()?;
+            if item.data.reading().metadata()?.len() == 0 && !item.data.is_named() {
                 self.verified(index);
             } else {
-                item.begin_verification()?;
                 item.stage = Stage::Verifying(roles::start_verifier(item)?);
             }
         }
@@ -192,6 +217,8 @@ impl<'a> Supervisor<'a> {
             announce_listeners(&self.place.listeners, self.settings.daemon)?;
         }
         if self.listener.is_due() {
+            // A listener that was ended shut the sockets down.
+            listen::again(&self.place.listeners)?;
             self.listener = Role::started(roles::start_listener(
                 &self.place,
                 &self.items,
@@ -205,62 +232,10 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn start_downloaders(&mut self) {
-        let mut running = self
-            .items
-            .iter()
-            .filter(|item| matches!(item.stage, Stage::Downloading(_)))
-            .count();
-        for item in &mut self.items {
-            let due = match item.stage {
-                Stage::Unfinished => true,
-                Stage::Resting(until) => until <= Instant::now(),
-                _ => false,
-            };
-            if !due || running >= AT_ONCE {
-                continue;
-            }
-            running += 1;
-            let started = roles::start_downloader(
-                item,
-                &self.peers,
-                self.settings.timeout,
-                self.settings.daemon,
-            );
-            item.stage = match started {
-                Ok(pid) => Stage::Downloading(pid),
-                Err(error) => {
-                    log::warn!("cannot start the download of {}: {error}", item.name);
-                    Stage::Resting(Instant::now() + REST)
-                }
-            };
-        }
-    }
-
-    /// Divides the workers among the files that are being downloaded.
-    fn share_out_workers(&self) {
-        let workers = self
-            .settings
-            .sources
-            .workers
-            .map_or_else(default_workers, u64::from);
-        let downloading: Vec<&Item> = self
-            .items
-            .iter()
-            .filter(|item| matches!(item.stage, Stage::Downloading(_) | Stage::Unfinished))
-            .collect();
-        let running = downloading.len().clamp(1, AT_ONCE) as u64;
-        for (index, item) in downloading.into_iter().enumerate() {
-            let extra = u64::from((index as u64) < workers % running);
-            item.progress
-                .set(Figure::Workers, (workers / running + extra).max(1));
-        }
-    }
-
     /// What was there of a file is known now.
     fn verified(&mut self, index: usize) {
         let item = &mut self.items[index];
-        if item.foreign {
+        if item.edited {
             item.freeze();
             item.stage = Stage::Complete;
             return;
@@ -276,7 +251,6 @@ impl<'a> Supervisor<'a> {
             Ok(true) => item.stage = Stage::Unverified,
             Ok(false) => {
                 item.stage = Stage::Unfinished;
-                self.share_out_workers();
             }
             Err(error) => {
                 crate::logging::complain(&error.into());
@@ -292,15 +266,17 @@ impl<'a> Supervisor<'a> {
         let item = &self.items[index];
         crate::logging::say(&summary(item));
         if !self.settings.daemon {
-            // A reader that has seen enough is no error; the file is there.
+            // A closed pipe is no error: its reader has seen enough, and the file is there.
             if let Err(error) = print_bytes(&sum_line(&item.hash, item.data.path())) {
                 crate::logging::complain(&error);
+                self.status = self.status.max(Status::Failed);
             }
         }
     }
 
     fn give_up(&mut self, index: usize, status: Status) {
-        self.items[index].stage = Stage::Given(status);
+        self.items[index].stage = Stage::GivenUp(status);
+        self.items[index].progress.set(Figure::GivenUp, 1);
         self.items[index].discard_if_nothing();
         self.status = self.status.max(status);
     }
@@ -312,6 +288,10 @@ impl Role {
             Self::Running(pid) => Some(pid),
             Self::None | Self::Due(_) => None,
         }
+    }
+
+    fn is_waiting(self) -> bool {
+        matches!(self, Self::Due(_))
     }
 
     fn is_due(self) -> bool {
@@ -335,8 +315,8 @@ fn default_workers() -> u64 {
 }
 
 /// Waits for a signal, or until it is time to look again.
-fn wait_for_signal(signals: &Signals) -> io::Result<()> {
-    if wait_readable(&[Some(signals.as_fd())], Some(REDRAW))?[0] {
+fn wait_for_signal(signals: &Signals, pause: Duration) -> io::Result<()> {
+    if wait_readable(&[Some(signals.as_fd())], Some(pause))?[0] {
         signals.clear();
     }
     Ok(())

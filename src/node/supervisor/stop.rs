@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{Item, REST, Role, Stage, Supervisor, roles, wait_for_signal};
+use super::{Item, REDRAW, REST, Role, Stage, Supervisor, roles, wait_for_signal};
 use crate::sys::signals::Signals;
 
 impl Supervisor<'_> {
@@ -44,7 +44,7 @@ impl Supervisor<'_> {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
                     children.retain(|child| *child != pid)
                 }
-                Ok(WaitStatus::StillAlive) => wait_for_signal(signals)?,
+                Ok(WaitStatus::StillAlive) => wait_for_signal(signals, REDRAW)?,
                 Err(Errno::ECHILD) => children.clear(),
                 _ => {}
             }

@@ -132,11 +132,11 @@ impl Owner {
         })?;
         // Whoever expired while the tracker was away is forgotten without a word.
         let expired = self.registry.sweep(now, u32::MAX);
-        log::info!(
-            "{}: {} peers, {left_out} others are not allowed any more",
-            crate::text::escape_path(&path),
-            loaded - expired
-        );
+        let path_shown = crate::text::escape_path(&path);
+        if loaded + left_out > 0 {
+            let kept = loaded - expired;
+            log::info!("{path_shown}: {kept} peers; {left_out} are not allowed any more");
+        }
         self.state = Some(State {
             path,
             saved: Timer::default(),
