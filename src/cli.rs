@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::plan::ServiceKind;
 use crate::hash::CascadeHash;
 use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
 use crate::server::{Model, limits};
@@ -54,6 +55,11 @@ pub enum Command {
     Peer(Peer),
     /// Echo lines: a server to try the models with, and its client
     Echo(Echo),
+    /// Measure the server models against each other on this machine
+    Compare(Compare),
+    /// A process of a comparison, which starts it
+    #[command(hide = true)]
+    ComparePart(ComparePart),
 }
 
 /// Options that all servers share: how they have several clients at once.
@@ -287,6 +293,57 @@ pub struct EchoClient {
     pub port: Port,
 }
 
+/// `cascade compare`
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// What the servers offer: lines echoed, blocks of a file, or lists of peers
+    #[arg(long, value_name = "SERVICE", value_enum, default_value_t = ServiceKind::Echo)]
+    pub service: ServiceKind,
+    /// Compare these models, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', num_args = 1, hide_default_value = true, default_values_t = Model::ALL)]
+    pub models: Vec<Model>,
+    /// So many clients at once, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 1, default_value = "1,16,256", value_parser = clap::value_parser!(u16).range(1..=4000))]
+    pub clients: Vec<u16>,
+    /// Measure each cell for this long, over all rounds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub duration: Duration,
+    /// Measure in so many turns, each in another order
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value_t = 5)]
+    pub rounds: u16,
+    /// Write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with tables and plots to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `cascade compare-part`
+#[derive(Debug, Args)]
+pub struct ComparePart {
+    /// The process that compares.
+    pub parent: i32,
+    /// What the part does.
+    pub role: Role,
+    /// Of the server.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// What a process of a comparison does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Serves, as the command in its arguments.
+    Server,
+    /// Plays the clients.
+    Load,
+    /// Measures what a flow of control costs.
+    Cost,
+    /// Serves, and crashes on request.
+    Crashable,
+}
+
 /// A file on the network: by its hash, or by its cascade file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -318,6 +375,15 @@ fn size(text: &str) -> Result<u64, String> {
         Ok(ByteSize(0)) => Err("a block has at least one byte".into()),
         Ok(ByteSize(size)) => Ok(size),
         Err(_) => Err("a size is a number of bytes, or has a unit: 65536, 64KiB, 1MiB".into()),
+    }
+}
+
+/// Seconds with a fraction, for measurements.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        Ok(_) => Err("at least 0.01 and at most 86400".into()),
+        Err(_) => Err("a number of seconds, such as 2 or 0.5".into()),
     }
 }
 
@@ -361,6 +427,38 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         for text in ["", "-1", "soon", "18446744073709551615"] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn measurements_take_fractions_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
+        for text in ["", "0", "-1", "soon", "nan", "inf", "1e9"] {
+            assert!(seconds(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let typed = [
+            "cascade",
+            "compare",
+            "--models",
+            "event,process",
+            "--clients",
+            "1,4",
+        ];
+        let Ok(Cli {
+            command: Command::Compare(compare),
+        }) = Cli::try_parse_from(typed)
+        else {
+            panic!("it can be understood");
+        };
+        assert_eq!(compare.models, [Model::Event, Model::Process]);
+        assert_eq!(compare.clients, [1, 4]);
+        for list in ["0", "4001", "1,,2", "x"] {
+            assert!(Cli::try_parse_from(["cascade", "compare", "--clients", list]).is_err());
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A command answers the exit status of cascade(1): 0 done, 1 an error, 2 usage, 3 data missing or wrong.
 
+pub mod compare;
+pub mod compare_part;
 pub mod create;
 pub mod echo;
 mod environment;
@@ -59,6 +61,8 @@ fn run(command: Command) -> anyhow::Result<Status> {
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options),
         Command::Echo(options) => echo::run(options),
+        Command::Compare(options) => compare::run(&options),
+        Command::ComparePart(options) => compare_part::run(&options),
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod cycles;
 pub mod epoll;
 pub mod exit;
 pub mod fork;
