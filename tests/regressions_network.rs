@@ -104,6 +104,11 @@ fn a_listener_that_is_ended_has_a_successor_that_serves_and_none_spins() {
     listener_has_a_successor_at(&trackers::nobody_there().to_string());
 }
 
+#[test]
+fn a_listener_on_a_free_port_has_a_successor_on_the_port_that_was_announced() {
+    listener_has_a_successor_at("127.0.0.1:0");
+}
+
 /// A file that a seed has, behind twenty that nobody has, and the start of their download.
 struct Crowd {
     tracker: Server,
