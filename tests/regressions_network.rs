@@ -182,6 +182,13 @@ fn after_a_timeout_what_could_be_downloaded_was_and_the_rest_is_missing() {
     crowd.ok.assert_complete(&crowd.scene.path("ok"));
 }
 
+#[test]
+fn a_timeout_longer_than_a_turn_ends_a_download_of_more_files_than_have_a_turn_at_once() {
+    let crowd = Crowd::new();
+    let ended = crowd.get(&["--timeout", "16"]).finish().assert_code(3);
+    assert_eq!(ended.results(), [crowd.line()]);
+}
+
 fn has_ipv6() -> bool {
     let has = TcpListener::bind("[::1]:0").is_ok();
     if !has {
