@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockopt, listen,
+    setsockopt, socket, sockopt,
 };
 
 use super::address::ListenAddress;
@@ -92,13 +92,17 @@ fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
-/// Listens again on sockets that may have been shut down; does nothing to one that listens.
+/// Opens those sockets again that were shut down, at the addresses that they had: the system does not keep a port that
+/// it chose itself.
 ///
 /// # Errors
-/// As listen(2).
-pub fn again(listeners: &[TcpListener]) -> io::Result<()> {
-    for listener in listeners {
-        listen(listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+/// Where a port was taken meanwhile.
+pub fn again(listeners: &mut [TcpListener], addresses: &[SocketAddr]) -> io::Result<()> {
+    for (listener, address) in listeners.iter_mut().zip(addresses) {
+        if !getsockopt(listener, sockopt::AcceptConn)? {
+            // The old socket may still have the port; it does not listen, so that both can have it.
+            *listener = open_one(*address)?;
+        }
     }
     Ok(())
 }

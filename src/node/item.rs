@@ -53,6 +53,8 @@ pub struct Turn {
     pub since: Instant,
     /// It was asked to make room.
     pub over: bool,
+    /// When something arrived last, in this turn or an earlier one.
+    pub arrived: Instant,
 }
 
 /// A file.
@@ -117,6 +119,7 @@ impl Item {
                 received: 0,
                 since: Instant::now(),
                 over: false,
+                arrived: Instant::now(),
             },
             progress: Arc::new(Progress::new().with_context(preparing)?),
             found: tracked

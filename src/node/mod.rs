@@ -95,8 +95,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
     if items.is_empty() {
         return Ok(End::Status(Status::Failed));
     }
+    let addresses = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<Result<_, _>>()?;
     let place = Place {
         listeners,
+        addresses,
         advertise: settings.sources.advertise,
     };
     let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, refused);
@@ -110,6 +115,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
 pub struct Place {
     /// Its listening sockets; none where it does not serve.
     pub listeners: Vec<TcpListener>,
+    /// Their addresses.
+    pub addresses: Vec<SocketAddr>,
     /// What the user says its address is.
     pub advertise: Option<Advertised>,
 }

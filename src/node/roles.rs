@@ -155,6 +155,7 @@ pub fn start_downloader(
             peers,
             found: item.found.as_ref().map(|(_, receiver)| receiver),
             timeout,
+            arrived: item.turn.arrived,
             patient,
         };
         downloader::run(&task, &signals) as u8

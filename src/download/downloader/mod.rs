@@ -33,6 +33,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the process that hashes the whole file is started again before that is an error.
 const WHOLE_ATTEMPTS: u32 = 3;
 
+/// A loop that did not come round for so long was stopped (SIGSTOP, or a machine that slept).
+const STOPPED: Duration = Duration::from_secs(1);
+/// The shortest turn of a download that has a timeout.
+const CHANCE: Duration = Duration::from_secs(2);
+
 /// What is to be downloaded, and how.
 #[derive(Debug)]
 pub struct Task<'a> {
@@ -52,6 +57,8 @@ pub struct Task<'a> {
     pub found: Option<&'a Receiver<PeerFound>>,
     /// Give up when nothing arrived for this long.
     pub timeout: Option<Duration>,
+    /// When something arrived last, before this process began.
+    pub arrived: Instant,
     /// Never give up: what a daemon does.
     pub patient: bool,
 }
@@ -104,6 +111,8 @@ struct Downloader<'a> {
     error: Option<anyhow::Error>,
     /// When something arrived last, and how much had arrived then.
     heard: (Instant, u64),
+    /// When that was looked at last.
+    looked: Instant,
 }
 
 /// A worker process as its parent sees it.
@@ -122,6 +131,15 @@ struct Whole {
     hash: Option<FileHash>,
     /// No block before this one is missing.
     prefix: u32,
+}
+
+/// From when on nothing has arrived. A turn that ended without a byte counts, but each turn is a chance.
+fn heard(task: &Task<'_>) -> Instant {
+    let now = Instant::now();
+    let chance = task
+        .timeout
+        .and_then(|timeout| now.checked_sub(timeout.saturating_sub(CHANCE)));
+    chance.map_or(task.arrived, |chance| chance.max(task.arrived))
 }
 
 impl<'a> Downloader<'a> {
@@ -158,7 +176,8 @@ impl<'a> Downloader<'a> {
                 prefix: 0,
             },
             error: None,
-            heard: (Instant::now(), 0),
+            looked: Instant::now(),
+            heard: (heard(task), task.progress.get(Figure::Received)),
         })
     }
 
@@ -206,8 +225,13 @@ impl<'a> Downloader<'a> {
     fn hopeless(&mut self) -> Option<Ending> {
         let path = || crate::text::escape_path(self.task.data.path());
         let received = self.task.progress.get(Figure::Received);
+        let now = Instant::now();
+        let asleep = now.duration_since(std::mem::replace(&mut self.looked, now));
         if received != self.heard.1 || self.plan.is_complete() {
-            self.heard = (Instant::now(), received);
+            self.heard = (now, received);
+        } else if asleep > STOPPED {
+            // This process was stopped, and its workers with it: that time is not the peers' fault.
+            self.heard.0 += asleep;
         }
         let missing = self.task.present.blocks() - self.task.present.count();
         let missing = || {

@@ -29,9 +29,11 @@ impl Supervisor<'_> {
             };
             let received = item.progress.get(Figure::Received);
             if received != item.turn.received {
+                let now = Instant::now();
                 item.turn = Turn {
                     received,
-                    since: Instant::now(),
+                    since: now,
+                    arrived: now,
                     ..item.turn
                 };
             }
@@ -59,7 +61,8 @@ impl Supervisor<'_> {
             let Some(item) = due.filter(|_| running < AT_ONCE) else {
                 return;
             };
-            let (timeout, patient) = (self.settings.timeout, self.settings.daemon);
+            let patient = self.settings.daemon;
+            let timeout = self.settings.timeout;
             let received = item.progress.get(Figure::Received);
             self.turns += 1;
             item.turn = Turn {
@@ -67,6 +70,7 @@ impl Supervisor<'_> {
                 received,
                 since: Instant::now(),
                 over: false,
+                ..item.turn
             };
             item.stage = match roles::start_downloader(item, &self.peers, timeout, patient) {
                 Ok(pid) => Stage::Downloading(pid),

@@ -217,14 +217,17 @@ impl<'a> Supervisor<'a> {
             announce_listeners(&self.place.listeners, self.settings.daemon)?;
         }
         if self.listener.is_due() {
-            // A listener that was ended shut the sockets down.
-            listen::again(&self.place.listeners)?;
-            self.listener = Role::started(roles::start_listener(
-                &self.place,
-                &self.items,
-                self.settings.server.model,
-                &self.limits,
-            ));
+            // A listener that was ended by a signal shut the sockets down.
+            let place = &mut self.place;
+            let opened = listen::again(&mut place.listeners, &place.addresses);
+            self.listener = Role::started(opened.and_then(|()| {
+                roles::start_listener(
+                    &self.place,
+                    &self.items,
+                    self.settings.server.model,
+                    &self.limits,
+                )
+            }));
         }
         for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
             *role = Role::started(roles::start_announcer(tracker, &self.place, &self.items));
