@@ -28,7 +28,9 @@ check:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	mandoc -T lint -W warning $(PAGES)
+	@command -v mandoc >/dev/null || { echo 'make lint needs mandoc' >&2; exit 1; }
+	# Pages refer to each other before they are installed: all else that lint finds, down to style, is an error.
+	! mandoc -T lint $(PAGES) 2>/dev/null | grep -v 'referenced manual not found'
 
 install:
 	@test -x $(BINARY) || { echo "cannot install $(BINARY): it is not built; run make first" >&2; exit 1; }
