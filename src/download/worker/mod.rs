@@ -4,6 +4,8 @@
 //! pwrite(2), and only then says so; only the downloader marks it present. How the peer treats connections it finds
 //! out by itself ([`Habits`]): a connection that the peer closed is no failure, and no order is lost by it.
 
+mod answers;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,13 +17,13 @@ use super::habits::Habits;
 use super::plan::{Failure, WorkerId};
 use super::progress::{Figure, Progress};
 use super::report::{Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
-use super::response::{GiveUp, Incoming, Step, status_number};
+use super::response::{GiveUp, Incoming, Step};
 use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
 use crate::store::bitmap::Bitmap;
 use crate::sys::pipe::Sender;
 use crate::sys::poll::wait_readable;
-use crate::wire::peer::{Extension, Request, ResponseHeader, Status};
+use crate::wire::peer::{Extension, Request};
 
 /// How long a connect may wait (PROTOCOL §4: no failure before 10 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
@@ -299,48 +301,6 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// A peer that read several requests at once may have lost all but the first: it gets another chance, with one
-    /// request at a time.
-    fn silent(&mut self) -> Result<(), GiveUp> {
-        if self.sent.len() > 1 && !self.habits.is_one_at_a_time() {
-            self.habits.one_at_a_time();
-            self.start_over();
-            return Ok(());
-        }
-        Err(GiveUp(
-            Failure::Silent,
-            Reason::new(ReasonKind::Silent, SILENCE.as_secs() as u32),
-        ))
-    }
-
-    /// A peer that loses requests which were sent ahead answers a later one than it owes. That is no lie: it gets one
-    /// request at a time from now on. A block that nobody asked for is a lie.
-    fn forgive(&mut self, error: GiveUp) -> Result<(), GiveUp> {
-        let GiveUp(Failure::Lied, reason) = &error else {
-            return Err(error);
-        };
-        let Some(connection) = self.connection.as_ref() else {
-            return Err(error);
-        };
-        let later = || self.sent.iter().skip(1).map(|sent| sent.order.block);
-        let is_a_later_one = match reason.kind {
-            ReasonKind::WrongBlock => connection.incoming.mismatch().is_some_and(|hash| {
-                later()
-                    .any(|block| self.to.cascade.block_hashes().get(block as usize) == Some(&hash))
-            }),
-            ReasonKind::WrongLength => connection.announced.is_some_and(|length| {
-                later().any(|block| self.to.cascade.geometry().block_length(block) == length)
-            }),
-            _ => false,
-        };
-        if !is_a_later_one {
-            return Err(error);
-        }
-        self.habits.one_at_a_time();
-        self.start_over();
-        Ok(())
-    }
-
     /// The response to the oldest request is complete.
     fn answered(&mut self, report: fn(u32) -> WorkerReport) -> Result<(), GiveUp> {
         if let Some(connection) = self.connection.as_mut() {
@@ -351,122 +311,6 @@ impl Worker<'_> {
             return Ok(());
         };
         self.report(report(sent.order.block))
-    }
-
-    /// Decides what the body of a response is.
-    fn header(&mut self, header: ResponseHeader) -> Result<(), GiveUp> {
-        let Some(sent) = self.sent.front().copied() else {
-            return Ok(());
-        };
-        let block = sent.order.block;
-        let wrong_status = || GiveUp::lied(ReasonKind::WrongStatus, status_number(header.status));
-        match header.status {
-            Status::Success | Status::NotPresent if sent.extended => self.lacks_extension()?,
-            Status::BadRequest => return self.bad_request(sent),
-            _ => {}
-        }
-        let Some(connection) = self.connection.as_mut() else {
-            return Ok(());
-        };
-        connection.announced = Some(header.length);
-        match header.status {
-            Status::Success => {
-                let length = self.to.cascade.geometry().block_length(block);
-                if header.length != length {
-                    return Err(GiveUp::lied(ReasonKind::WrongLength, block));
-                }
-                connection.incoming.expect_block(block, length);
-            }
-            Status::NotPresent if header.length <= crate::wire::MAX_MESSAGE => {
-                connection.incoming.expect_message(header.length);
-            }
-            Status::NotPresent => {
-                return Err(GiveUp::lied(ReasonKind::WrongLength, block));
-            }
-            Status::Map if sent.extended => {
-                let map_length = self.to.map.map_length() as u64;
-                if header.length != 0 && header.length != map_length {
-                    return Err(GiveUp::lied(ReasonKind::WrongLength, block));
-                }
-                self.habits.set_extended(true);
-                connection.incoming.expect_map(header.length as usize);
-            }
-            Status::UnknownHash => {
-                return Err(GiveUp(
-                    Failure::UnknownHash,
-                    Reason::new(ReasonKind::UnknownHash, 0),
-                ));
-            }
-            _ => return Err(wrong_status()),
-        }
-        Ok(())
-    }
-
-    /// Status 4. After a request for the map it means that the peer does not know the extension; after requests that
-    /// were sent ahead, that it read them as one; on a connection that was used before, that it saw an end where
-    /// there was none. Only on a fresh connection and alone is it senseless.
-    fn bad_request(&mut self, sent: Sent) -> Result<(), GiveUp> {
-        if sent.extended {
-            self.lacks_extension()?;
-        } else {
-            let responses = self
-                .connection
-                .as_ref()
-                .map_or(0, |connection| connection.responses);
-            if self.sent.len() == 1 && responses == 0 {
-                return Err(GiveUp::lied(
-                    ReasonKind::WrongStatus,
-                    status_number(Status::BadRequest),
-                ));
-            }
-            self.habits.closed(responses, self.sent.len() as u32);
-            self.habits.one_at_a_time();
-        }
-        self.start_over();
-        Ok(())
-    }
-
-    fn lacks_extension(&mut self) -> Result<(), GiveUp> {
-        self.habits.set_extended(false);
-        if let Some(sent) = self.sent.front_mut() {
-            sent.extended = false;
-            sent.order.map = false;
-        }
-        self.report(WorkerReport::NoMap)
-    }
-
-    /// The peer closed the connection: by habit, for want of the extension, or because something is wrong with it.
-    fn connection_ended(&mut self, within_response: bool) -> Result<(), GiveUp> {
-        let responses = self
-            .connection
-            .as_ref()
-            .map_or(0, |connection| connection.responses);
-        let outstanding = self.sent.len() as u32;
-        let asked_for_map = self.sent.front().is_some_and(|sent| sent.extended);
-        if asked_for_map && responses == 0 && !within_response {
-            self.lacks_extension()?;
-            self.start_over();
-            return Ok(());
-        }
-        // A response that is cut off is the fault of requests sent ahead, or the peer's.
-        let counted = if within_response && outstanding <= 1 {
-            0
-        } else {
-            responses
-        };
-        if !self.habits.closed(counted, outstanding) {
-            return Err(GiveUp(Failure::Silent, Reason::new(ReasonKind::Closes, 0)));
-        }
-        self.start_over();
-        Ok(())
-    }
-
-    /// Forgets the connection; what was not answered will be sent again.
-    fn start_over(&mut self) {
-        self.connection = None;
-        for sent in self.sent.drain(..).rev() {
-            self.waiting.push_front(sent.order);
-        }
     }
 }
 
