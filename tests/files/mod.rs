@@ -155,8 +155,14 @@ impl Sandbox {
     }
 
     /// Starts the program with pipes.
+    /// Starts the program with the signals of a terminal at their defaults: whatever runs the tests in the background
+    /// may ignore them, and children inherit that.
     pub fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments)
+        Command::new("env")
+            .arg("--default-signal=HUP,INT,QUIT")
+            .arg(env!("CARGO_BIN_EXE_cascade"))
+            .args(arguments)
+            .current_dir(self.0.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
