@@ -71,12 +71,17 @@ impl Blocks {
         }
     }
 
-    /// The block is there.
-    pub fn set_present(&mut self, block: u32) {
-        if !std::mem::replace(&mut self.present[block as usize], true) {
-            self.missing -= 1;
-        }
+    /// Whether a block is there.
+    pub fn is_present(&self, block: u32) -> bool {
+        self.present[block as usize]
+    }
+
+    /// The block is there; answers whether it was not before.
+    pub fn set_present(&mut self, block: u32) -> bool {
+        let new = !std::mem::replace(&mut self.present[block as usize], true);
+        self.missing -= u32::from(new);
         self.remove_pending(block);
+        new
     }
 
     /// A peer is known to have the block.
@@ -110,12 +115,13 @@ impl Blocks {
         (self.first < self.place.len() as u32).then_some(self.first)
     }
 
-    /// The rarest of the pending blocks that `may_have` accepts; a random one of several. Of very many blocks a
-    /// random window is compared, and only where that has none, all.
+    /// The rarest of the pending blocks that `may_have` accepts; of several the one with the lowest `rank`, of several
+    /// again a random one. Of very many blocks a random window is compared, and only where that has none, all.
     pub fn rarest_pending(
         &self,
         random: &mut fastrand::Rng,
         may_have: impl Fn(u32) -> bool,
+        rank: impl Fn(u32) -> u64,
     ) -> Option<u32> {
         let all = self.pending.len();
         if all == 0 {
@@ -129,11 +135,19 @@ impl Blocks {
                 .take(count)
                 .copied()
         };
-        let rarity = |block: &u32| self.holders[*block as usize];
-        let in_window = from(start, COMPARED)
-            .filter(|block| may_have(*block))
-            .min_by_key(rarity);
-        in_window.or_else(|| from(start, all).find(|block| may_have(*block)))
+        let mut best: Option<(u16, u64, u32)> = None;
+        for block in from(start, COMPARED).filter(|block| may_have(*block)) {
+            let holders = self.holders[block as usize];
+            // A rank is worth computing only for a block that is as rare as the best.
+            if best.is_none_or(|(rarest, ..)| holders <= rarest) {
+                let rank = rank(block);
+                if best.is_none_or(|(rarest, lowest, _)| (holders, rank) < (rarest, lowest)) {
+                    best = Some((holders, rank, block));
+                }
+            }
+        }
+        best.map(|(.., block)| block)
+            .or_else(|| from(start, all).find(|block| may_have(*block)))
     }
 
     fn add_pending(&mut self, block: u32) {
@@ -199,10 +213,22 @@ mod tests {
         let mut random = random();
         for _ in 0..50 {
             assert_eq!(
-                blocks.rarest_pending(&mut random, |block| block != 3),
+                blocks.rarest_pending(&mut random, |block| block != 3, |_| 0),
                 Some(1)
             );
-            assert_eq!(blocks.rarest_pending(&mut random, |_| false), None);
+            assert_eq!(blocks.rarest_pending(&mut random, |_| false, |_| 0), None);
+        }
+    }
+
+    #[test]
+    fn of_equally_rare_blocks_the_one_of_the_lowest_rank_is_chosen() {
+        let mut blocks = Blocks::new(4, |_| false, &mut random());
+        blocks.add_holder(3);
+        let mut random = random();
+        for _ in 0..50 {
+            let chosen =
+                blocks.rarest_pending(&mut random, |_| true, |block| 10 - u64::from(block));
+            assert_eq!(chosen, Some(2));
         }
     }
 
@@ -210,7 +236,7 @@ mod tests {
     fn a_rare_possibility_among_very_many_blocks_is_found() {
         let blocks = Blocks::new(100_000, |_| false, &mut random());
         assert_eq!(
-            blocks.rarest_pending(&mut random(), |block| block == 77_777),
+            blocks.rarest_pending(&mut random(), |block| block == 77_777, |_| 0),
             Some(77_777)
         );
     }

@@ -8,7 +8,7 @@ use super::blocks::Blocks;
 /// How long a peer without a map is not asked again for a block that it did not have.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How old a map may become while it still names missing blocks, and while it does not.
-const USEFUL_MAP: Duration = Duration::from_secs(1);
+const USEFUL_MAP: Duration = Duration::from_millis(500);
 const USELESS_MAP: Duration = Duration::from_millis(300);
 /// A map of this many bytes doubles these times, so that maps do not crowd out blocks.
 const LARGE_MAP: usize = 4096;
@@ -20,6 +20,8 @@ pub struct Knowledge {
     maps: Maps,
     /// When a map was asked for last.
     asked: Option<Duration>,
+    /// Whether it ever lacked a block that it was asked for.
+    lacked: bool,
     /// Without a map: blocks that the peer did not have, and when it may be asked again.
     absent: HashMap<u32, Duration>,
 }
@@ -37,12 +39,13 @@ enum Maps {
 }
 
 impl Knowledge {
-    /// Nothing is known of a peer, but that the file has so many blocks.
-    pub fn new(blocks: u32) -> Self {
+    /// Nothing is known of a peer, but that the file has so many blocks. Without `maps` it is never asked for one.
+    pub fn new(blocks: u32, maps: bool) -> Self {
         Self {
             blocks,
-            maps: Maps::Unknown,
+            maps: if maps { Maps::Unknown } else { Maps::None },
             asked: None,
+            lacked: false,
             absent: HashMap::new(),
         }
     }
@@ -60,6 +63,24 @@ impl Knowledge {
     /// Whether the peer said that it has every block.
     pub fn has_everything(&self) -> bool {
         matches!(self.maps, Maps::Everything)
+    }
+
+    /// Whether the peer has every block as far as is known, though it may not have said so.
+    pub fn seems_complete(&self) -> bool {
+        match self.maps {
+            Maps::Everything => true,
+            Maps::Some(_) => false,
+            Maps::Unknown | Maps::None => !self.lacked,
+        }
+    }
+
+    /// Whether the peer is known to lack blocks.
+    pub fn is_incomplete(&self) -> bool {
+        match self.maps {
+            Maps::Everything => false,
+            Maps::Some(_) => true,
+            Maps::Unknown | Maps::None => self.lacked,
+        }
     }
 
     /// Whether it makes sense to ask the peer for a block.
@@ -138,6 +159,7 @@ impl Knowledge {
             self.maps = Maps::Some(vec![0xff; self.blocks.div_ceil(8) as usize]);
             self.asked = Some(now);
         }
+        self.lacked = true;
         self.absent.insert(block, now + ASK_AGAIN);
     }
 }

@@ -18,13 +18,17 @@ pub enum Figure {
     Checked,
     /// Bytes of blocks that were received, wrong ones included.
     Received,
+    /// Requests for blocks.
+    Requests,
+    /// Requests that were answered with "not present", or with a block that had come from elsewhere meanwhile.
+    InVain,
     /// Peers that are being downloaded from.
     Peers,
     /// Peers from whom blocks came.
     Contributors,
     /// How many workers the file may have; the supervisor decides.
     Workers,
-    /// Bytes of blocks that were fetched and are right.
+    /// Bytes of blocks that were fetched and are right; what came twice counts once.
     Fetched,
     /// Whether the download knows whom to ask, and so wants workers.
     Wanted,

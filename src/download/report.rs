@@ -252,27 +252,42 @@ impl WorkerOrder {
     }
 }
 
-/// A peer that an announcer heard of: what it tells the downloader.
+/// What an announcer tells the downloader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerFound(pub SocketAddr);
+pub enum Heard {
+    /// A tracker names this peer.
+    Peer(SocketAddr),
+    /// The tracker was told that this node is found here.
+    Own(SocketAddr),
+}
 
-impl Record for PeerFound {
+impl Record for Heard {
     fn encode(&self, bytes: &mut Vec<u8>) {
-        let ip = match self.0.ip().to_canonical() {
+        let (own, address) = match self {
+            Self::Peer(address) => (0, address),
+            Self::Own(address) => (1, address),
+        };
+        bytes.push(own);
+        let ip = match address.ip().to_canonical() {
             IpAddr::V4(ip) => ip,
             // Tracker records are IPv4; nothing else is ever found.
             IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
         };
         bytes.extend_from_slice(&ip.octets());
-        bytes.extend_from_slice(&self.0.port().to_be_bytes());
+        bytes.extend_from_slice(&address.port().to_be_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let [a, b, c, d, high, low] = *bytes else {
+        let [own, a, b, c, d, high, low] = *bytes else {
             return None;
         };
         let port = u16::from_be_bytes([high, low]);
-        (port != 0).then(|| Self((Ipv4Addr::new(a, b, c, d), port).into()))
+        let address = (Ipv4Addr::new(a, b, c, d), port).into();
+        match own {
+            _ if port == 0 => None,
+            0 => Some(Self::Peer(address)),
+            _ => Some(Self::Own(address)),
+        }
     }
 }
 
@@ -325,9 +340,11 @@ mod tests {
             map: true,
         };
         assert_eq!(WorkerOrder::decode(order.encode()), order);
-        let found = PeerFound("192.0.2.1:80".parse().expect("an address"));
-        let mut bytes = Vec::new();
-        found.encode(&mut bytes);
-        assert_eq!(PeerFound::decode(&bytes), Some(found));
+        let address = "192.0.2.1:80".parse().expect("an address");
+        for heard in [Heard::Peer(address), Heard::Own(address)] {
+            let mut bytes = Vec::new();
+            heard.encode(&mut bytes);
+            assert_eq!(Heard::decode(&bytes), Some(heard));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use crate::download::progress::{Figure, Progress};
-use crate::download::report::PeerFound;
+use crate::download::report::Heard;
 use crate::hash::CascadeHash;
 use crate::net::listen;
 use crate::store::bitmap::Bitmap;
@@ -26,7 +26,7 @@ const RENEW: Duration = Duration::from_secs(600);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// A file that is announced.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Announced<'a> {
     /// Whether it was given up shows here.
     pub progress: &'a Progress,
     /// Where the peers go.
-    pub found: &'a Sender<PeerFound>,
+    pub found: &'a Sender<Heard>,
 }
 
 /// What is known about one file and the tracker.
@@ -58,6 +58,7 @@ pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -
     let mut announcer = Announcer {
         tracker,
         place,
+        own: NOBODY,
         warned: false,
         said: String::new(),
         timeout: client::TIMEOUT,
@@ -93,6 +94,7 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
     let mut announcer = Announcer {
         tracker,
         place,
+        own: NOBODY,
         warned: true,
         said: String::new(),
         timeout: FAREWELL,
@@ -113,6 +115,8 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
 struct Announcer<'a> {
     tracker: &'a TrackerAddress,
     place: &'a Place,
+    /// What the tracker was told last of where this node is found.
+    own: SocketAddrV4,
     warned: bool,
     /// What was said last, so that it is not said again and again.
     said: String,
@@ -174,6 +178,10 @@ impl Announcer<'_> {
         if schedule.file.present.is_full() {
             return;
         }
+        if self.own != NOBODY {
+            // If the downloader is gone, its successor will have the next list.
+            let _ = schedule.file.found.send(&Heard::Own(self.own.into()));
+        }
         if records.is_empty() {
             self.say(format!(
                 "tracker {} knows no peer of {} yet",
@@ -183,8 +191,10 @@ impl Announcer<'_> {
         }
         self.said.clear();
         for record in records.iter().filter(|record| record.address.port() != 0) {
-            // If the downloader is gone, its successor will have the next list.
-            let _ = schedule.file.found.send(&PeerFound(record.address.into()));
+            let _ = schedule
+                .file
+                .found
+                .send(&Heard::Peer(record.address.into()));
         }
     }
 
@@ -208,6 +218,7 @@ impl Announcer<'_> {
     ) -> Result<Vec<PeerRecord>, AskError> {
         let connection = client::connect(tracker, self.timeout)?;
         let peer = self.own_address(connection.local_addr(), tracker);
+        self.own = peer;
         let command = if peer == NOBODY {
             Command::List
         } else {

@@ -203,6 +203,19 @@ pub fn summary(item: &Item) -> String {
     )
 }
 
+/// What a download asked for, and what of it was in vain.
+pub fn waste(item: &Item) -> String {
+    let figure = |figure| item.progress.get(figure);
+    let received = figure(Figure::Received);
+    format!(
+        "{}: {} requests, {} in vain; {received} bytes received, {} in vain",
+        item.name,
+        figure(Figure::Requests),
+        figure(Figure::InVain),
+        received.saturating_sub(figure(Figure::Fetched)),
+    )
+}
+
 fn peers(count: u64) -> String {
     if count == 1 {
         "1 peer".into()

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::cascade_file::{CascadeFile, Geometry};
 use crate::download::progress::Progress;
-use crate::download::report::PeerFound;
+use crate::download::report::Heard;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::service::blocks::ServedFile;
@@ -86,7 +86,7 @@ pub struct Item {
     /// Figures of the download.
     pub progress: Arc<Progress>,
     /// Where announcers put the peers that they find, and where the downloader takes them; nothing without trackers.
-    pub found: Option<(Sender<PeerFound>, Receiver<PeerFound>)>,
+    pub found: Option<(Sender<Heard>, Receiver<Heard>)>,
     /// How far it is.
     pub stage: Stage,
     /// How often its downloader died.
@@ -227,7 +227,7 @@ impl Item {
 }
 
 /// A file may have no downloader to read what announcers find: they must not wait for one.
-fn found_pipe() -> io::Result<(Sender<PeerFound>, Receiver<PeerFound>)> {
+fn found_pipe() -> io::Result<(Sender<Heard>, Receiver<Heard>)> {
     let (sender, receiver) = packet_pipe()?;
     sender.never_wait()?;
     Ok((sender, receiver))

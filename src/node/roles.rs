@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use anyhow::Context;
 use nix::unistd::Pid;
 
 use super::announcer::{self, Announced};
 use super::item::Item;
-use super::{Place, TrackerAddress};
+use super::{Place, Settings, TrackerAddress};
 use crate::cascade_file::CascadeFile;
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
@@ -21,6 +20,12 @@ use crate::server::{self, Limits, Model};
 use crate::service::blocks::BlocksService;
 use crate::store::verify;
 use crate::sys::fork;
+
+/// How many peers of a file are asked at the same time: in a swarm each has something that the others lack, and a
+/// worker mostly waits. A tracker names as many at once.
+const SPREAD: usize = 20;
+/// Set by the laboratory of benches/swarm, to see what a swarm is like without the extension.
+const WITHOUT_MAPS: &str = "CASCADE_WITHOUT_MAPS";
 
 /// Serves the blocks of all files on all sockets.
 pub fn start_listener(
@@ -132,12 +137,7 @@ fn report(result: anyhow::Result<()>) -> u8 {
 }
 
 /// Downloads what is missing of a file.
-pub fn start_downloader(
-    item: &Item,
-    peers: &[SocketAddr],
-    timeout: Option<Duration>,
-    patient: bool,
-) -> io::Result<Pid> {
+pub fn start_downloader(item: &Item, peers: &[SocketAddr], settings: &Settings) -> io::Result<Pid> {
     fork::spawn_role(&item.descriptors(), |signals| {
         let cascade = match item.load() {
             Ok(cascade) => cascade,
@@ -154,9 +154,12 @@ pub fn start_downloader(
             progress: &item.progress,
             peers,
             found: item.found.as_ref().map(|(_, receiver)| receiver),
-            timeout,
+            timeout: settings.timeout,
             arrived: item.turn.arrived,
-            patient,
+            patient: settings.daemon,
+            // Who says how many workers there are means it.
+            spread: settings.sources.workers.map_or(SPREAD, |_| 0),
+            maps: std::env::var_os(WITHOUT_MAPS).is_none(),
         };
         downloader::run(&task, &signals) as u8
     })

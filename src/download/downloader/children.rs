@@ -76,9 +76,13 @@ impl Downloader<'_> {
         }
     }
 
-    pub(super) fn dismiss_all(&mut self) {
+    pub(super) fn dismiss_workers(&mut self) {
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         ids.into_iter().for_each(|id| self.dismiss(id));
+    }
+
+    pub(super) fn dismiss_all(&mut self) {
+        self.dismiss_workers();
         if let Some(pid) = self.whole.pid.take() {
             end(pid);
         }

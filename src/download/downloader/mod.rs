@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use super::plan::{Event, Failure, Order, Plan, Rules, WorkerId};
 use super::progress::{Figure, Progress};
-use super::report::{PeerFound, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
+use super::report::{Heard, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
 use super::response::PIECE;
 use crate::cascade_file::CascadeFile;
 use crate::hash::{CascadeHash, FileHash};
@@ -54,13 +54,17 @@ pub struct Task<'a> {
     /// Peers that the user named.
     pub peers: &'a [SocketAddr],
     /// Peers that announcers hear of; nothing where there is no tracker.
-    pub found: Option<&'a Receiver<PeerFound>>,
+    pub found: Option<&'a Receiver<Heard>>,
     /// Give up when nothing arrived for this long.
     pub timeout: Option<Duration>,
     /// When something arrived last, before this process began.
     pub arrived: Instant,
     /// Never give up: what a daemon does.
     pub patient: bool,
+    /// Workers in all where each is the only one of its peer.
+    pub spread: usize,
+    /// Ask peers for maps.
+    pub maps: bool,
 }
 
 /// How a download ended. The number is the exit status of its process.
@@ -147,6 +151,8 @@ impl<'a> Downloader<'a> {
         let (sender, receiver) = packet_pipe()?;
         let rules = Rules {
             max_workers: 1,
+            spread: task.spread,
+            maps: task.maps,
             unshared_above: PIECE as u64,
             gives_up: task.timeout.is_none(),
         };
@@ -203,6 +209,8 @@ impl<'a> Downloader<'a> {
                 return Err(error);
             }
         }
+        self.dismiss_workers();
+        self.publish_figures();
         if self.whole.hash != Some(self.task.cascade.file_hash()) {
             anyhow::bail!(
                 "cannot complete {}: every block is right, but the file as a whole is not what its cascade file says",
@@ -278,6 +286,9 @@ impl<'a> Downloader<'a> {
         progress.set(Figure::Peers, self.plan.connected_peers() as u64);
         progress.set(Figure::Contributors, self.plan.contributors() as u64);
         progress.set(Figure::Wanted, self.plan.wants_workers(self.now()).into());
+        let waste = self.plan.waste();
+        progress.set(Figure::Requests, waste.requests);
+        progress.set(Figure::InVain, waste.in_vain);
     }
 
     fn carry_out_orders(&mut self) -> io::Result<()> {
@@ -320,9 +331,11 @@ impl<'a> Downloader<'a> {
         let (now, peer, map) = (self.now(), worker.peer, Arc::clone(&worker.map));
         match report {
             WorkerReport::Fetched(block) if self.plan.expects(id, block) => {
+                if !self.task.present.get(block) {
+                    let length = self.task.cascade.geometry().block_length(block);
+                    self.task.progress.add(Figure::Fetched, length);
+                }
                 self.task.present.set(block);
-                let length = self.task.cascade.geometry().block_length(block);
-                self.task.progress.add(Figure::Fetched, length);
                 self.advance_prefix();
                 self.plan.handle(now, Event::Fetched(id, block));
             }
@@ -379,8 +392,12 @@ impl<'a> Downloader<'a> {
         let Some(found) = self.task.found else {
             return Ok(());
         };
-        while let Received::Record(PeerFound(address)) = found.receive()? {
-            self.plan.handle(self.now(), Event::Peer(address));
+        while let Received::Record(heard) = found.receive()? {
+            let event = match heard {
+                Heard::Peer(address) => Event::Peer(address),
+                Heard::Own(address) => Event::Own(address),
+            };
+            self.plan.handle(self.now(), event);
         }
         Ok(())
     }

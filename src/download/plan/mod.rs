@@ -8,7 +8,8 @@
 //!    until the first has had a block from it.
 //! 3. A worker is given one block until it has proved itself, then as many ahead as keep the connection busy.
 //! 4. Where every peer is known to have everything, blocks are asked for in order, so that the hash of the whole file
-//!    can follow the growing prefix. Otherwise the rarest known block comes first, and among equals a random one.
+//!    can follow the growing prefix. Otherwise the rarest known block comes first; among equals a random one, but of a
+//!    peer that has everything one that falls to this node ([`shares`]): no two should take the same block from a seed.
 //! 5. A block that a peer does not have yet is asked of others, and of that peer again later.
 //! 6. At the end, when every missing block is under way, blocks that a slower worker holds are asked of a faster one
 //!    too: at most two requests for a block.
@@ -18,6 +19,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 mod seats;
+mod shares;
+#[cfg(test)]
+mod swarm_tests;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -47,6 +51,28 @@ pub struct Plan {
     workers: BTreeMap<WorkerId, Worker>,
     next_worker: WorkerId,
     random: fastrand::Rng,
+    /// How the others know this node.
+    own: Option<SocketAddr>,
+    waste: Waste,
+}
+
+/// What was asked for in vain.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Waste {
+    /// Requests for blocks.
+    pub requests: u64,
+    /// Those that were answered with "not present", or with a block that had come from elsewhere meanwhile.
+    pub in_vain: u64,
+}
+
+/// A block that a worker was given.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    block: u32,
+    /// When.
+    given: Duration,
+    /// It is only named in a request for a map: others may fetch it.
+    named: bool,
 }
 
 #[derive(Debug)]
@@ -65,8 +91,8 @@ struct Peer {
 struct Worker {
     peer: SocketAddr,
     hired: Duration,
-    /// Blocks it was given, in order, and when.
-    queue: Vec<(u32, Duration)>,
+    /// Blocks it was given, in order.
+    queue: Vec<Queued>,
     fetched: u64,
     /// When it last had an answer.
     last_answer: Duration,
@@ -95,6 +121,8 @@ impl Plan {
             workers: BTreeMap::new(),
             next_worker: 0,
             random,
+            own: None,
+            waste: Waste::default(),
         }
     }
 
@@ -102,10 +130,13 @@ impl Plan {
     pub fn handle(&mut self, now: Duration, event: Event<'_>) {
         match event {
             Event::Peer(address) => self.meet(address),
+            Event::Own(address) => self.own = Some(address),
             Event::Fetched(worker, block) => self.fetched(now, worker, block),
             Event::Absent(worker, block) => self.absent(now, worker, block),
             Event::Skipped(worker, block) => {
-                self.take_from_queue(worker, block);
+                if self.take_from_queue(worker, block).is_some() {
+                    self.waste.requests = self.waste.requests.saturating_sub(1);
+                }
             }
             Event::Map(worker, block, map) => self.map(now, worker, block, map),
             Event::NoMap(worker) => {
@@ -184,6 +215,11 @@ impl Plan {
             || (self.blocks.any_pending().is_some() && self.candidates(now).next().is_some())
     }
 
+    /// What was asked for, and in vain.
+    pub fn waste(&self) -> Waste {
+        self.waste
+    }
+
     /// Changes the number of workers in all.
     pub fn set_max_workers(&mut self, max_workers: usize) {
         self.rules.max_workers = max_workers;
@@ -193,11 +229,11 @@ impl Plan {
     pub fn expects(&self, worker: WorkerId, block: u32) -> bool {
         self.workers
             .get(&worker)
-            .is_some_and(|worker| worker.queue.iter().any(|(queued, _)| *queued == block))
+            .is_some_and(|worker| worker.queue.iter().any(|queued| queued.block == block))
     }
 
     fn meet(&mut self, address: SocketAddr) {
-        let blocks = self.geometry.blocks();
+        let (blocks, maps) = (self.geometry.blocks(), self.rules.maps);
         self.peers.entry(address).or_insert_with(|| Peer {
             dropped: false,
             lacks_file: false,
@@ -205,7 +241,7 @@ impl Plan {
             not_before: Duration::ZERO,
             fetched: 0,
             seats: usize::MAX,
-            knowledge: Knowledge::new(blocks),
+            knowledge: Knowledge::new(blocks, maps),
         });
     }
 
@@ -228,17 +264,19 @@ impl Plan {
         let at = worker
             .queue
             .iter()
-            .position(|(queued, _)| *queued == block)?;
-        let (_, given) = worker.queue.remove(at);
-        self.blocks.released(block);
-        Some(given)
+            .position(|queued| queued.block == block)?;
+        let queued = worker.queue.remove(at);
+        if !queued.named {
+            self.blocks.released(block);
+        }
+        Some(queued.given)
     }
 
     fn fetched(&mut self, now: Duration, id: WorkerId, block: u32) {
         let Some(given) = self.take_from_queue(id, block) else {
             return;
         };
-        self.blocks.set_present(block);
+        self.waste.in_vain += u64::from(!self.blocks.set_present(block));
         let length = self.geometry.block_length(block) as f64;
         let Some((worker, peer)) = self.worker_and_peer(id) else {
             return;
@@ -266,6 +304,7 @@ impl Plan {
         if self.take_from_queue(id, block).is_none() {
             return;
         }
+        self.waste.in_vain += 1;
         let Some((worker, peer)) = self.worker_and_peer(id) else {
             return;
         };
@@ -325,8 +364,11 @@ impl Plan {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        for (block, _) in std::mem::take(&mut worker.queue) {
-            self.blocks.released(block);
+        for queued in std::mem::take(&mut worker.queue) {
+            if !queued.named {
+                self.waste.in_vain += u64::from(self.blocks.is_present(queued.block));
+                self.blocks.released(queued.block);
+            }
         }
     }
 

@@ -39,14 +39,27 @@ impl Plan {
         self.take_over(now).map(|id| self.retire(id))
     }
 
+    /// How many workers there may be, if each has another peer.
+    fn capacity(&self) -> usize {
+        match self.rules.max_workers {
+            0 => 0,
+            most => most.max(self.rules.spread),
+        }
+    }
+
     /// One of more workers than there may be (the supervisor has given some to another file): an idle or else the
     /// slowest one.
     fn surplus(&self) -> Option<WorkerId> {
-        if self.workers() <= self.rules.max_workers {
+        let workers = self.workers();
+        if workers <= self.rules.max_workers {
             return None;
         }
+        let too_many = workers > self.capacity();
         let of_use = |worker: &Worker| (!worker.queue.is_empty(), worker.rate);
-        let at_work = self.workers.iter().filter(|(_, worker)| !worker.retired);
+        let at_work = self
+            .workers
+            .iter()
+            .filter(|(id, worker)| !worker.retired && (too_many || self.is_further(**id, worker)));
         let least = at_work.min_by(|(_, one), (_, other)| {
             of_use(one)
                 .partial_cmp(&of_use(other))
@@ -59,7 +72,7 @@ impl Plan {
     /// answer for too long. The peer of the latter comes last from now on.
     fn hinders_others(&mut self, now: Duration) -> Option<WorkerId> {
         let waiting = |(_, taken, failures): (SocketAddr, usize, u32)| taken == 0 && failures == 0;
-        if self.workers() < self.rules.max_workers || !self.candidates(now).any(waiting) {
+        if self.workers() < self.capacity() || !self.candidates(now).any(waiting) {
             return None;
         }
         let too_long =
@@ -80,6 +93,13 @@ impl Plan {
             peer.not_before = now + STALLED;
         }
         Some(id)
+    }
+
+    /// Whether a worker is not the first one of its peer.
+    pub(super) fn is_further(&self, id: WorkerId, worker: &Worker) -> bool {
+        self.workers
+            .range(..id)
+            .any(|(_, other)| other.peer == worker.peer && !other.retired)
     }
 
     /// Whether a further worker of a peer waits in vain while another is being served.
@@ -118,9 +138,9 @@ impl Plan {
             .iter()
             .filter(|(_, worker)| !worker.retired)
             .filter_map(|(id, worker)| {
-                let (_, given) = worker.queue.last()?;
+                let last = worker.queue.last()?;
                 Some((
-                    expected_end(worker, worker.queue.len() - 1, *given, size, now),
+                    expected_end(worker, worker.queue.len() - 1, last.given, size, now),
                     *id,
                 ))
             })
@@ -152,11 +172,15 @@ impl Plan {
 
     /// A worker for the peer that has the fewest, and of those for one that failed least.
     pub(super) fn hire(&mut self, now: Duration) -> Option<Order> {
-        if self.workers() >= self.rules.max_workers || self.blocks.any_pending().is_none() {
+        let workers = self.workers();
+        if workers >= self.capacity() || self.blocks.any_pending().is_none() {
             return None;
         }
         let rank = |(_, taken, failures): (SocketAddr, usize, u32)| (taken, failures);
         let best = self.candidates(now).map(rank).min()?;
+        if best.0 > 0 && workers >= self.rules.max_workers {
+            return None;
+        }
         let equal: Vec<SocketAddr> = self
             .candidates(now)
             .filter(|candidate| rank(*candidate) == best)

@@ -70,6 +70,8 @@ impl Simulation {
             Geometry::new(u64::from(blocks) * block_size, block_size).expect("a geometry");
         let rules = Rules {
             max_workers,
+            spread: 0,
+            maps: true,
             unshared_above: 1 << 20,
             gives_up: true,
         };

@@ -10,6 +10,8 @@ pub type WorkerId = u32;
 pub enum Event<'a> {
     /// A peer is known, by a tracker or by the user.
     Peer(SocketAddr),
+    /// This is the address under which the others know this node.
+    Own(SocketAddr),
     /// A worker fetched a block, and it is right and written.
     Fetched(WorkerId, u32),
     /// The peer does not have the block yet.
@@ -59,6 +61,10 @@ pub enum Order {
 pub struct Rules {
     /// Workers in all.
     pub max_workers: usize,
+    /// Workers in all where each is the only one of its peer: in a swarm they wait more than they work.
+    pub spread: usize,
+    /// Whether peers are asked for maps at all.
+    pub maps: bool,
     /// Blocks longer than this are written as they come in, so that two workers must never hold one of them.
     pub unshared_above: u64,
     /// Whether a peer that cannot be reached again and again is given up.

@@ -1,13 +1,17 @@
 //! Which block a worker is given next.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Order, Peer, Plan, Worker, WorkerId};
+use super::{Order, Peer, Plan, Queued, Worker, WorkerId};
 
 /// How much a worker is asked for ahead: the work of this time at its rate, within the bounds below.
 const AHEAD: Duration = Duration::from_millis(250);
 const MAX_AHEAD_BYTES: u64 = 4 << 20;
+/// A block that takes longer than [`AHEAD`] is asked for when the one before it is nearly there: so long before its
+/// expected end, or for this part of the time that a block takes. What waits at a slow peer any longer could have been
+/// chosen with better knowledge, and is in the way at the end.
+const LEAD: Duration = Duration::from_millis(150);
+const LEAD_PART: u32 = 4;
 /// PROTOCOL §4: at most 16 requests outstanding with a peer that has not shown the extension.
 const MAX_AHEAD_PLAIN: usize = 16;
 const MAX_AHEAD_EXTENDED: usize = 256;
@@ -29,36 +33,50 @@ impl Plan {
             return None;
         }
         let peer = self.peers.get(&worker.peer)?;
-        if worker.queue.len() >= self.room(worker, peer) {
+        if worker.queue.len() >= self.room(worker, peer, now) {
             return None;
         }
-        let address = worker.peer;
-        let block = self.choose(address, now);
-        let wants_map = self
-            .peers
-            .get(&address)?
-            .knowledge
-            .wants_map(now, block.is_none());
-        if wants_map && let Some(named) = block.or_else(|| self.blocks.any_pending()) {
-            self.assign(id, named, now);
-            self.workers.get_mut(&id)?.asking_map = true;
-            self.peers.get_mut(&address)?.knowledge.map_asked(now);
-            return Some(Order::AskMap(id, named));
+        let block = self.choose(id, now);
+        if let Some(order) = self.ask_map(id, block, now) {
+            return Some(order);
         }
         let block = block.or_else(|| self.choose_again(id, now))?;
-        self.assign(id, block, now);
+        self.waste.requests += 1;
+        self.assign(id, block, false, now);
         Some(Order::Fetch(id, block))
     }
 
-    fn assign(&mut self, id: WorkerId, block: u32, now: Duration) {
-        self.blocks.requested(block);
+    /// Asks for the map where that is due. A peer that is not known to know maps may send the block that is named
+    /// instead, so that nobody else should be asked for it; otherwise the name is no more than that.
+    fn ask_map(&mut self, id: WorkerId, block: Option<u32>, now: Duration) -> Option<Order> {
+        let worker = self.workers.get_mut(&id)?;
+        let knowledge = &mut self.peers.get_mut(&worker.peer)?.knowledge;
+        if !knowledge.wants_map(now, block.is_none()) {
+            return None;
+        }
+        let named = knowledge.knows_maps();
+        let block = block.or_else(|| self.blocks.any_pending())?;
+        knowledge.map_asked(now);
+        worker.asking_map = true;
+        self.assign(id, block, named, now);
+        Some(Order::AskMap(id, block))
+    }
+
+    fn assign(&mut self, id: WorkerId, block: u32, named: bool, now: Duration) {
+        if !named {
+            self.blocks.requested(block);
+        }
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.queue.push((block, now));
+            worker.queue.push(Queued {
+                block,
+                given: now,
+                named,
+            });
         }
     }
 
     /// How many blocks a worker may hold.
-    fn room(&self, worker: &Worker, peer: &Peer) -> usize {
+    fn room(&self, worker: &Worker, peer: &Peer, now: Duration) -> usize {
         if worker.fetched == 0 {
             return 1;
         }
@@ -68,21 +86,35 @@ impl Plan {
             MAX_AHEAD_PLAIN
         };
         let size = self.geometry.block_size();
+        let per_block = time_per_block(worker, size);
+        if per_block > AHEAD {
+            let Some(first) = worker.queue.first() else {
+                return 1;
+            };
+            let lead = LEAD.max(per_block / LEAD_PART);
+            let nearly_there = expected_end(worker, 0, first.given, size, now) < now + lead;
+            return if nearly_there { 2 } else { 1 };
+        }
         let ahead = (worker.rate * AHEAD.as_secs_f64()) as u64;
         let ahead = ahead.min(MAX_AHEAD_BYTES) / size;
         (usize::try_from(ahead).unwrap_or(most) + 1).clamp(2, most)
     }
 
-    /// The block that should be asked of this peer next.
-    fn choose(&mut self, address: SocketAddr, now: Duration) -> Option<u32> {
+    /// The block that should be asked of this worker's peer next.
+    fn choose(&mut self, id: WorkerId, now: Duration) -> Option<u32> {
+        let worker = self.workers.get(&id)?;
+        let (address, first) = (worker.peer, worker.fetched == 0);
         let everybody_has_all = self
             .workers
             .values()
             .filter(|worker| !worker.retired)
             .filter_map(|worker| self.peers.get(&worker.peer))
             .all(|peer| peer.knowledge.has_everything());
+        // Where others may be about to begin as well, they should not all begin with the same block.
+        let alone = self.own.is_none() || !first;
         let knowledge = &self.peers.get(&address)?.knowledge;
         if everybody_has_all
+            && alone
             && let Some(first) = self
                 .blocks
                 .first_pending()
@@ -90,8 +122,13 @@ impl Plan {
         {
             return Some(first);
         }
-        self.blocks
-            .rarest_pending(&mut self.random, |block| knowledge.may_have(block, now))
+        let shares = self.shares(address);
+        let knowledge = &self.peers.get(&address)?.knowledge;
+        self.blocks.rarest_pending(
+            &mut self.random,
+            |block| knowledge.may_have(block, now),
+            |block| shares.rank(block),
+        )
     }
 
     /// In the endgame: a block that a slower worker holds, for a worker that has nothing else to do.
@@ -115,8 +152,12 @@ impl Plan {
                 .queue
                 .iter()
                 .enumerate()
-                .map(move |(place, (block, given))| {
-                    (expected_end(other, place, *given, size, now), *block)
+                .filter(|(_, queued)| !queued.named)
+                .map(move |(place, queued)| {
+                    (
+                        expected_end(other, place, queued.given, size, now),
+                        queued.block,
+                    )
                 })
         });
         candidates
@@ -146,8 +187,16 @@ pub(super) fn expected_end(
         let waited = now.saturating_sub(since);
         return if waited < PATIENCE { now } else { now + waited };
     }
-    let per_block = Duration::from_secs_f64((size as f64 / worker.rate).min(1e6));
+    let per_block = time_per_block(worker, size);
     let due = since + per_block * (place as u32 + 1);
     // Overdue: it may take as long again as it is late.
     if due < now { now + (now - due) } else { due }
+}
+
+/// How long a block takes at the rate of a worker; no time at all where the rate is not known.
+fn time_per_block(worker: &Worker, size: u64) -> Duration {
+    if worker.rate == 0.0 {
+        return Duration::ZERO;
+    }
+    Duration::from_secs_f64((size as f64 / worker.rate).min(1e6))
 }

@@ -187,12 +187,12 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Another worker may have fetched a block meanwhile.
+    /// Another worker may have fetched a block meanwhile. A map is wanted all the same.
     fn skip_present_blocks(&mut self) -> Result<(), GiveUp> {
         while let Some(order) = self
             .waiting
             .front()
-            .filter(|order| self.to.present.get(order.block))
+            .filter(|order| !order.map && self.to.present.get(order.block))
         {
             self.report(WorkerReport::Skipped(order.block))?;
             self.waiting.pop_front();

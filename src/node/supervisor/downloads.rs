@@ -61,8 +61,6 @@ impl Supervisor<'_> {
             let Some(item) = due.filter(|_| running < AT_ONCE) else {
                 return;
             };
-            let patient = self.settings.daemon;
-            let timeout = self.settings.timeout;
             let received = item.progress.get(Figure::Received);
             self.turns += 1;
             item.turn = Turn {
@@ -72,7 +70,7 @@ impl Supervisor<'_> {
                 over: false,
                 ..item.turn
             };
-            item.stage = match roles::start_downloader(item, &self.peers, timeout, patient) {
+            item.stage = match roles::start_downloader(item, &self.peers, self.settings) {
                 Ok(pid) => Stage::Downloading(pid),
                 Err(error) => {
                     log::warn!("cannot start the download of {}: {error}", item.name);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::display::{Display, REDRAW, summary};
+use super::display::{Display, REDRAW, summary, waste};
 use super::item::{Item, Stage};
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::download::progress::Figure;
@@ -268,6 +268,7 @@ impl<'a> Supervisor<'a> {
         self.display.update(&self.items);
         let item = &self.items[index];
         crate::logging::say(&summary(item));
+        log::debug!("{}", waste(item));
         if !self.settings.daemon {
             // A closed pipe is no error: its reader has seen enough, and the file is there.
             let line = sum_line(&item.hash, item.data.path());
