@@ -14,7 +14,7 @@ BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
 PAGES  := $(wildcard man/*.[1-8])
 
-.PHONY: build demo check lint install uninstall clean
+.PHONY: build demo check lint swarm limits install uninstall clean
 
 build:
 	$(CARGO) build --release
@@ -24,6 +24,15 @@ demo: build
 
 check:
 	$(CARGO) test
+
+# A swarm behind slow uplinks, in network namespaces of its own (root). SWARM="--size 64 --only map" is quick;
+# benches/swarm/lab.py --help has the rest.
+swarm: build
+	python3 benches/swarm/lab.py --binary $(BINARY) $(SWARM)
+
+# Whether the rate limits hold to within 5 % over ten seconds.
+limits: build
+	python3 benches/swarm/limits.py --binary $(BINARY)
 
 lint:
 	$(CARGO) fmt --check

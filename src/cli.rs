@@ -191,6 +191,15 @@ pub struct Sources {
     /// Overwrite a data file of which no block belongs to the cascade file
     #[arg(short, long)]
     pub force: bool,
+    /// Send at most so many bytes per second (500KiB, 2MiB), over all connections
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub upload_limit: Option<u64>,
+    /// Receive at most so many bytes per second, over all connections
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub download_limit: Option<u64>,
+    /// Serve so many connections at full speed at once; others wait for their turn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub upload_slots: Option<u16>,
     /// The address under which others reach this peer, where it is not the one that the tracker sees
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub advertise: Option<Advertised>,
@@ -387,6 +396,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn rate(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("a rate is at least one byte per second".into()),
+        Ok(ByteSize(rate)) => Ok(rate),
+        Err(_) => Err("a rate is bytes per second, or has a unit: 500000, 500KiB, 2MiB".into()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     // Ten years: far beyond any use, and small enough that no sum with a clock overflows.
     const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -418,6 +435,15 @@ mod tests {
         assert_eq!(size("1MiB"), Ok(1 << 20));
         for text in ["0", "", "-1", "1XiB", "99999999999999999999"] {
             assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rates_take_units_and_plain_bytes() {
+        assert_eq!(rate("500000"), Ok(500_000));
+        assert_eq!(rate("2MiB"), Ok(2 << 20));
+        for text in ["0", "", "-1", "fast", "1MiB/s"] {
+            assert!(rate(text).is_err(), "{text:?}");
         }
     }
 

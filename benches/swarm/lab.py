@@ -127,7 +127,7 @@ class Lab:
     """The laboratory, between two scenarios."""
 
     def __init__(self, options):
-        self.options = options.get_options
+        self.options, self.seed_options = options.get_options, options.seed_options
         self.binary, self.size, self.block = os.path.abspath(options.binary), options.size << 20, options.block
         self.uplink, self.keep = options.uplink, options.logs
         self.hosts = []
@@ -154,7 +154,7 @@ class Lab:
         environment.pop("CASCADE_TRACKER", None)
         servers = [self.serve(self.hosts[0], "tracker", "--open", "-l", str(PORT))]
         seed = self.hosts[1]
-        servers.append(self.serve(seed, "peer", "-t", f"{self.tracker}:{PORT}", "-l", str(PORT), self.cascade))
+        servers.append(self.serve(seed, "peer", *self.seed_options, "-t", f"{self.tracker}:{PORT}", "-l", str(PORT), self.cascade))
         time.sleep(1)
         before, begin = seed.sent(), time.monotonic()
         swarm = [Peer(host, self, environment) for host in self.hosts[2 : 2 + peers - late]]
@@ -167,11 +167,13 @@ class Lab:
         return result
 
     def bound(self, peers, late, delay, kill):
-        """The lower bound for the last of those that live. Here d_min is no limit, and all uplinks are the same; who is
-        late takes nothing before `delay`, and all others can give to it afterwards."""
+        """The lower bound for the last of those that live. Here d_min is no limit, and all uplinks are the same. Who is
+        late has nothing at `delay`, and the others no more than the seed can have sent by then; what is left to send
+        after that, the seed and all peers send together."""
         peers -= kill
         copy = self.size / self.rate
-        return max(copy, peers * copy / (1 + peers), delay + late * copy / (1 + peers))
+        left = (peers - late) * max(copy - delay, 0) + late * copy
+        return max(copy, delay + left / (1 + peers))
 
     def serve(self, host, *arguments):
         server = subprocess.Popen(
@@ -259,6 +261,7 @@ def parse():
     parser.add_argument("--logs", help="a directory for the logs of the peers")
     parser.add_argument("--svg", help="draw the completion times into this file")
     parser.add_argument("--get-options", type=str.split, default=[], help="options for cascade get")
+    parser.add_argument("--seed-options", type=str.split, default=[], help="options for the seed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

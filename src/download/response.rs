@@ -59,6 +59,7 @@ pub struct Incoming {
     buffer: Vec<u8>,
     /// Bytes of blocks that were received and not counted yet.
     of_blocks: u64,
+    last_read: usize,
     /// What a wrong block was instead.
     mismatch: Option<BlockHash>,
 }
@@ -88,6 +89,7 @@ impl Default for Incoming {
             state: State::Header { filled: 0 },
             buffer: vec![0; RESPONSE_HEADER_LEN],
             of_blocks: 0,
+            last_read: 0,
             mismatch: None,
         }
     }
@@ -137,7 +139,12 @@ impl Incoming {
         self.state = State::Message { left: length };
     }
 
-    /// Reads once, or not at all where the body has come to its end.
+    /// How many bytes the last read brought.
+    pub fn last_read(&self) -> u64 {
+        self.last_read as u64
+    }
+
+    /// Reads once, at most `most` bytes, or not at all where the body has come to its end.
     ///
     /// # Errors
     /// Where a block is wrong or cannot be written.
@@ -146,7 +153,9 @@ impl Incoming {
         stream: &TcpStream,
         cascade: &CascadeFile,
         data: &File,
+        most: u64,
     ) -> Result<Step, GiveUp> {
+        self.last_read = 0;
         if let Some(step) = self.finished(cascade, data)? {
             return Ok(step);
         }
@@ -157,6 +166,7 @@ impl Incoming {
                 let left = block.length - block.received;
                 let end = (block.buffered as u64 + left)
                     .min((block.buffered + RECEIVE) as u64)
+                    .min((block.buffered as u64).saturating_add(most))
                     .min(PIECE as u64);
                 stream.read(&mut self.buffer[block.buffered..end as usize])
             }
@@ -169,7 +179,10 @@ impl Incoming {
         };
         match read {
             Ok(0) => Ok(Step::Closed(!self.is_between_responses())),
-            Ok(n) => self.received(n, cascade, data),
+            Ok(n) => {
+                self.last_read = n;
+                self.received(n, cascade, data)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Wait),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::More),
             Err(_) => Ok(Step::Closed(!self.is_between_responses())),

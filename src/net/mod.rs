@@ -1,6 +1,7 @@
 //! Addresses as a person writes them, and sockets made of them.
 
 pub mod address;
+pub mod bucket;
 pub mod listen;
 pub mod resolve;
 pub mod rio;

@@ -20,6 +20,7 @@ pub mod display;
 pub mod item;
 mod roles;
 mod supervisor;
+mod throttle;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
         addresses,
         advertise: settings.sources.advertise,
     };
-    let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, refused);
+    let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, refused)?;
     let end = supervisor.run(&signals)?;
     supervisor.stop(&signals)?;
     Ok(end)

@@ -16,6 +16,7 @@ use crate::cascade_file::CascadeFile;
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
+use crate::net::bucket::Bucket;
 use crate::server::{self, Limits, Model};
 use crate::service::blocks::BlocksService;
 use crate::store::verify;
@@ -137,7 +138,12 @@ fn report(result: anyhow::Result<()>) -> u8 {
 }
 
 /// Downloads what is missing of a file.
-pub fn start_downloader(item: &Item, peers: &[SocketAddr], settings: &Settings) -> io::Result<Pid> {
+pub fn start_downloader(
+    item: &Item,
+    peers: &[SocketAddr],
+    settings: &Settings,
+    limit: Option<&Bucket>,
+) -> io::Result<Pid> {
     fork::spawn_role(&item.descriptors(), |signals| {
         let cascade = match item.load() {
             Ok(cascade) => cascade,
@@ -154,6 +160,7 @@ pub fn start_downloader(item: &Item, peers: &[SocketAddr], settings: &Settings) 
             progress: &item.progress,
             peers,
             found: item.found.as_ref().map(|(_, receiver)| receiver),
+            limit,
             timeout: settings.timeout,
             arrived: item.turn.arrived,
             patient: settings.daemon,

@@ -16,9 +16,10 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::unistd::read;
 
 use super::limits::Limits;
+use super::pace::Pace;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::poll::{Woken, wait_interruptibly};
-use crate::sys::signals;
+use crate::sys::{signals, socket};
 
 /// The most that is read at once, and so the most input that a session is given at once.
 const READ_SIZE: usize = 4096;
@@ -28,6 +29,8 @@ const SEND_SIZE: u64 = 1 << 20;
 /// destroy the reply on its way.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 const DRAIN_SIZE: usize = 64 << 10;
+/// Where the pace is limited, the system takes no more ahead of the network than this.
+const UNSENT: u32 = 64 << 10;
 
 /// More output follows: nix has no name for it.
 const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
@@ -39,6 +42,8 @@ pub enum Want {
     Read(Instant),
     /// Room for output, at the latest at this moment.
     Write(Instant),
+    /// Nothing but time: it may go on at this moment.
+    Pause(Instant),
     /// Nothing: it is over.
     End(Outcome),
 }
@@ -50,6 +55,7 @@ pub struct Connection<'a, T, S> {
     session: S,
     limits: &'a Limits,
     output: Output,
+    pace: Pace<'a>,
     phase: Phase,
     /// When the phase ends in a timeout.
     deadline: Instant,
@@ -74,11 +80,17 @@ enum Phase {
 impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
     /// Takes over a socket, which must not block.
     pub fn new(stream: T, session: S, limits: &'a Limits) -> Self {
+        let pace = Pace::new(limits);
+        if pace.is_paced() {
+            // Where the system does not know this, turns are less exact.
+            let _ = socket::set_unsent_limit(&stream, UNSENT);
+        }
         Self {
             stream,
             session,
             limits,
             output: Output::default(),
+            pace,
             phase: Phase::Idle,
             deadline: Instant::now() + limits.idle_timeout,
             dry: false,
@@ -158,19 +170,29 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         let Some((chunk, more)) = self.output.front() else {
             return self.sent_all(next);
         };
+        let (left, of_file) = match chunk {
+            Chunk::Bytes { bytes, sent } => ((bytes.len() - *sent) as u64, false),
+            Chunk::File { range, .. } => (range.end - range.start, true),
+        };
+        let count = match self.pace.take(left.min(SEND_SIZE), of_file) {
+            Ok(count) => count as usize,
+            Err(until) => {
+                self.deadline = until + self.limits.send_timeout;
+                return Ok(Some(Want::Pause(until)));
+            }
+        };
         let sent = match chunk {
             Chunk::Bytes { bytes, sent } => {
                 // With MSG_MORE the header of a response leaves together with its body.
                 let flags = if more { MSG_MORE } else { MsgFlags::empty() };
                 send(
                     self.stream.as_fd().as_raw_fd(),
-                    &bytes[*sent..],
+                    &bytes[*sent..*sent + count],
                     flags | MsgFlags::MSG_NOSIGNAL,
                 )
             }
             Chunk::File { file, range } => {
                 let mut offset = i64::try_from(range.start).unwrap_or(i64::MAX);
-                let count = (range.end - range.start).min(SEND_SIZE) as usize;
                 sendfile64(&self.stream, &*file, Some(&mut offset), count)
             }
         };
@@ -179,6 +201,10 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => {
                 self.output.sent(n);
+                self.pace.moved(n);
+                if of_file && n as u64 == left {
+                    self.pace.pass();
+                }
                 self.deadline = Instant::now() + self.limits.send_timeout;
                 Ok(None)
             }
@@ -290,13 +316,17 @@ pub fn converse<T: AsFd, S: Session>(
         let (events, deadline) = match connection.advance(&mut report) {
             Want::Read(deadline) => (PollFlags::POLLIN, deadline),
             Want::Write(deadline) => (PollFlags::POLLOUT, deadline),
+            Want::Pause(until) => (PollFlags::empty(), until),
             Want::End(outcome) => return outcome,
         };
         if waiter.is_finishing() && connection.is_idle() {
             return Outcome::Done;
         }
         match waiter.wait(connection.as_fd(), events, deadline) {
+            // Ready for nothing: both sides have hung up.
+            Ok(Woken::Ready) if events.is_empty() => return Outcome::Disconnected,
             Ok(Woken::Ready | Woken::Interrupted) => {}
+            Ok(Woken::TimedOut) if events.is_empty() => {}
             Ok(Woken::TimedOut) => return connection.timed_out(),
             Err(_) => return Outcome::Disconnected,
         }

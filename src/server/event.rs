@@ -108,11 +108,21 @@ impl<S: Service> Server<'_, S> {
                 SIGNAL => self.look_at_signals()?,
                 token if token >= LISTENER => self.accept((token - LISTENER) as usize)?,
                 // An event for a connection that ended in this batch may reach its successor, which reads in vain.
+                fd if self.has_hung_up(fd as usize, event) => {
+                    self.end(fd as usize, Outcome::Disconnected);
+                }
                 fd => self.advance(fd as usize)?,
             }
         }
-        self.look_at_deadlines();
+        self.look_at_deadlines()?;
         Ok(())
+    }
+
+    /// Whether a client is gone that waits for nothing but the time: it would be said again and again.
+    fn has_hung_up(&self, fd: usize, event: &EpollEvent) -> bool {
+        let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        let client = self.clients.get(fd).and_then(Option::as_ref);
+        event.events().intersects(gone) && client.is_some_and(|client| client.interest.is_empty())
     }
 
     /// At the limit, in a pause and at the end the listeners are not polled.
@@ -225,6 +235,7 @@ impl<S: Service> Server<'_, S> {
             }
             Want::Read(deadline) => (EpollFlags::EPOLLIN, deadline),
             Want::Write(deadline) => (EpollFlags::EPOLLOUT, deadline),
+            Want::Pause(until) => (EpollFlags::empty(), until),
         };
         client.deadline = deadline;
         self.look = self.look.min(deadline);
@@ -246,17 +257,23 @@ impl<S: Service> Server<'_, S> {
     }
 
     /// Ends the connections whose deadline has passed, or all that is left when the grace is over.
-    fn look_at_deadlines(&mut self) {
+    fn look_at_deadlines(&mut self) -> io::Result<()> {
         let over = self.grace.as_mut().is_some_and(Grace::is_over);
         let now = Instant::now();
         if now < self.look && !over {
-            return;
+            return Ok(());
         }
         let mut next = now + Duration::from_secs(3600);
         for fd in 0..self.clients.len() {
             match &self.clients[fd] {
                 None => {}
                 Some(_) if over => self.end(fd, Outcome::Disconnected),
+                // One that waits for nothing but the time goes on.
+                Some(client) if client.deadline <= now && client.interest.is_empty() => {
+                    self.advance(fd)?;
+                    let client = self.clients[fd].as_ref();
+                    next = client.map_or(next, |client| next.min(client.deadline));
+                }
                 Some(client) if client.deadline <= now => {
                     self.end(fd, client.connection.timed_out());
                 }
@@ -264,6 +281,7 @@ impl<S: Service> Server<'_, S> {
             }
         }
         self.look = next.max(now + LOOK);
+        Ok(())
     }
 
     /// Stops listening where that was asked for. Every connection does what it still can, and ends if it is idle then.

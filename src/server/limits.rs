@@ -1,11 +1,15 @@
 //! What a server grants its clients.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Members of a pool, unless the user says otherwise.
 pub const DEFAULT_POOL: usize = 16;
+
+use super::turns::Turns;
+use crate::net::bucket::Bucket;
 
 /// The limits of a server, the same under every model.
 #[derive(Debug, Clone)]
@@ -22,6 +26,10 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// How long transfers may go on after the server was asked to stop.
     pub grace: Duration,
+    /// Bytes per second over all connections.
+    pub upload: Option<Arc<Bucket>>,
+    /// How many connections are served at full speed at once.
+    pub turns: Option<Arc<Turns>>,
 }
 
 impl Default for Limits {
@@ -33,6 +41,8 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(10),
+            upload: None,
+            turns: None,
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`accept`] | listening sockets and signals: who comes in, when the door closes |
 //! | [`connection`] | one connection: its session, its socket, its deadlines |
 //! | [`limits`] | what a server grants its clients |
+//! | [`pace`], [`turns`] | upload limit and upload slots: how fast a connection may send |
 //! | [`tally`] | how connections ended, and the lines of the log |
 //! | [`children`], [`reports`] | of the models with processes: who lives, what they report |
 //! | [`crew`], [`sbuf`] | of the models with threads: how they are counted, fed and stopped |
@@ -27,6 +28,7 @@ pub mod crew;
 pub mod event;
 pub mod iterative;
 pub mod limits;
+pub mod pace;
 pub mod prefork;
 pub mod prethread;
 pub mod process;
@@ -34,6 +36,7 @@ pub mod reports;
 pub mod sbuf;
 pub mod tally;
 pub mod thread;
+pub mod turns;
 
 use std::fmt;
 use std::io;

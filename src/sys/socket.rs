@@ -1,8 +1,8 @@
-//! `accept4(2)` with the flags that `std` does not set.
+//! `accept4(2)` with the flags that `std` does not set, and an option of sockets that nobody wraps.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
@@ -44,4 +44,29 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     remote
         .map(|remote| (stream, remote))
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Lets the system take no more than so many bytes that the network has not taken: a socket with more does not poll
+/// writable.
+///
+/// # Errors
+/// Where the system does not know the option.
+pub fn set_unsent_limit(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    let value = &raw const bytes;
+    let length = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the option takes an integer of this size, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            value.cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

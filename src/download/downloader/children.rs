@@ -34,6 +34,7 @@ impl Downloader<'_> {
             present: self.task.present,
             map: &map,
             progress: self.task.progress,
+            limit: self.task.limit,
             reports: &self.sender,
             orders: &read,
         };

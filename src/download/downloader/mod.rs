@@ -21,6 +21,7 @@ use super::report::{Heard, Reason, ReasonKind, Report, WorkerOrder, WorkerReport
 use super::response::PIECE;
 use crate::cascade_file::CascadeFile;
 use crate::hash::{CascadeHash, FileHash};
+use crate::net::bucket::Bucket;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
 use crate::sys::fork;
@@ -55,6 +56,8 @@ pub struct Task<'a> {
     pub peers: &'a [SocketAddr],
     /// Peers that announcers hear of; nothing where there is no tracker.
     pub found: Option<&'a Receiver<Heard>>,
+    /// Bytes per second, over all workers of all files.
+    pub limit: Option<&'a Bucket>,
     /// Give up when nothing arrived for this long.
     pub timeout: Option<Duration>,
     /// When something arrived last, before this process began.

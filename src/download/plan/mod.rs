@@ -41,6 +41,10 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// After so many misses in a row a worker without a map pauses before it probes again.
 const MISSES: u32 = 8;
 
+/// The rate of a worker is that of about so many seconds. Responses come in bursts when a lost packet held them up:
+/// what a single one seems to say must not count for much.
+const MEMORY: f64 = 1.0;
+
 /// The state of a download.
 #[derive(Debug)]
 pub struct Plan {
@@ -98,6 +102,8 @@ struct Worker {
     last_answer: Duration,
     /// Bytes a second; 0 while unknown.
     rate: f64,
+    /// Bytes that were fetched, and the seconds that it took; the past counts as no more than [`MEMORY`].
+    measured: (f64, f64),
     misses: u32,
     paused_until: Duration,
     asking_map: bool,
@@ -289,12 +295,7 @@ impl Plan {
             .saturating_sub(given.max(worker.last_answer))
             .as_secs_f64()
             .max(1e-6);
-        let sample = length / seconds;
-        worker.rate = if worker.rate == 0.0 {
-            sample
-        } else {
-            0.75 * worker.rate + 0.25 * sample
-        };
+        worker.took(length, seconds);
         worker.fetched += 1;
         worker.misses = 0;
         worker.last_answer = now;
@@ -387,5 +388,15 @@ impl Plan {
             .find(|(_, worker)| !worker.retired)
             .map(|(id, _)| *id)?;
         Some(self.retire(id))
+    }
+}
+
+impl Worker {
+    /// So many bytes took so many seconds.
+    fn took(&mut self, bytes: f64, seconds: f64) {
+        let (sum, time) = (self.measured.0 + bytes, self.measured.1 + seconds);
+        let share = (MEMORY / time).min(1.0);
+        self.measured = (sum * share, time * share);
+        self.rate = sum / time;
     }
 }

@@ -33,6 +33,9 @@ impl Plan {
             self.peers.get_mut(&address)?.seats = seats;
             return Some(self.retire(id));
         }
+        if let Some(id) = self.superfluous() {
+            return Some(self.retire(id));
+        }
         if let Some(id) = self.hinders_others(now) {
             return Some(self.retire(id));
         }
@@ -95,11 +98,32 @@ impl Plan {
         Some(id)
     }
 
+    /// Whether others are known to download the file as well. Then a further worker for a peer brings nothing that its
+    /// first does not bring, and takes from others what they would pass on.
+    pub(super) fn in_swarm(&self) -> bool {
+        self.peers
+            .values()
+            .any(|peer| !peer.dropped && peer.failures == 0 && peer.knowledge.is_incomplete())
+    }
+
     /// Whether a worker is not the first one of its peer.
     pub(super) fn is_further(&self, id: WorkerId, worker: &Worker) -> bool {
         self.workers
             .range(..id)
             .any(|(_, other)| other.peer == worker.peer && !other.retired)
+    }
+
+    /// A further worker of a peer in a swarm, that has nothing to do any more.
+    fn superfluous(&self) -> Option<WorkerId> {
+        if !self.in_swarm() {
+            return None;
+        }
+        let mut idle = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| !worker.retired && worker.queue.is_empty());
+        idle.find(|(id, worker)| self.is_further(**id, worker))
+            .map(|(id, _)| *id)
     }
 
     /// Whether a further worker of a peer waits in vain while another is being served.
@@ -178,7 +202,7 @@ impl Plan {
         }
         let rank = |(_, taken, failures): (SocketAddr, usize, u32)| (taken, failures);
         let best = self.candidates(now).map(rank).min()?;
-        if best.0 > 0 && workers >= self.rules.max_workers {
+        if best.0 > 0 && (workers >= self.rules.max_workers || self.in_swarm()) {
             return None;
         }
         let equal: Vec<SocketAddr> = self
@@ -197,6 +221,7 @@ impl Plan {
             fetched: 0,
             last_answer: Duration::ZERO,
             rate: 0.0,
+            measured: (0.0, 0.0),
             misses: 0,
             paused_until: Duration::ZERO,
             asking_map: false,

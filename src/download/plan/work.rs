@@ -15,6 +15,10 @@ const LEAD_PART: u32 = 4;
 /// PROTOCOL §4: at most 16 requests outstanding with a peer that has not shown the extension.
 const MAX_AHEAD_PLAIN: usize = 16;
 const MAX_AHEAD_EXTENDED: usize = 256;
+/// Who is known to a tracker may not be the only one that begins: for so long not all of them should want the same
+/// blocks, those at the beginning. Where blocks come quicker than this it makes no difference.
+const COMPANY: Duration = Duration::from_secs(3);
+const QUICK: Duration = Duration::from_millis(20);
 /// How long a worker of which nothing is known is trusted to answer soon.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A second request for a block must promise to save at least so much time.
@@ -30,6 +34,9 @@ impl Plan {
     fn give_work_to(&mut self, id: WorkerId, now: Duration) -> Option<Order> {
         let worker = self.workers.get(&id)?;
         if worker.retired || worker.paused_until > now || worker.asking_map {
+            return None;
+        }
+        if self.is_further(id, worker) && self.in_swarm() {
             return None;
         }
         let peer = self.peers.get(&worker.peer)?;
@@ -103,15 +110,16 @@ impl Plan {
     /// The block that should be asked of this worker's peer next.
     fn choose(&mut self, id: WorkerId, now: Duration) -> Option<u32> {
         let worker = self.workers.get(&id)?;
-        let (address, first) = (worker.peer, worker.fetched == 0);
+        let address = worker.peer;
+        let per_block = time_per_block(worker, self.geometry.block_size());
+        let quick = worker.rate > 0.0 && per_block < QUICK;
         let everybody_has_all = self
             .workers
             .values()
             .filter(|worker| !worker.retired)
             .filter_map(|worker| self.peers.get(&worker.peer))
             .all(|peer| peer.knowledge.has_everything());
-        // Where others may be about to begin as well, they should not all begin with the same block.
-        let alone = self.own.is_none() || !first;
+        let alone = self.own.is_none() || quick || now > COMPANY;
         let knowledge = &self.peers.get(&address)?.knowledge;
         if everybody_has_all
             && alone

@@ -13,6 +13,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::habits::Habits;
 use super::plan::{Failure, WorkerId};
 use super::progress::{Figure, Progress};
@@ -20,6 +22,7 @@ use super::report::{Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
 use super::response::{GiveUp, Incoming, Step};
 use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
+use crate::net::bucket::{Allowance, Bucket};
 use crate::store::bitmap::Bitmap;
 use crate::sys::pipe::Sender;
 use crate::sys::poll::wait_readable;
@@ -29,6 +32,8 @@ use crate::wire::peer::{Extension, Request};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a peer that owes an answer may send nothing.
 const SILENCE: Duration = Duration::from_secs(20);
+/// What is reserved of a download limit at most at once.
+const PORTION: u64 = 256 << 10;
 
 /// Everything that a worker needs; most of it is inherited through the fork.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub struct Assignment<'a> {
     pub map: &'a Bitmap,
     /// Where to count bytes.
     pub progress: &'a Progress,
+    /// How many bytes may be received per second, over all workers.
+    pub limit: Option<&'a Bucket>,
     /// Where to report.
     pub reports: &'a Sender<Report>,
     /// Where orders come from; its end is the end of the worker.
@@ -63,6 +70,7 @@ pub fn run(assignment: &Assignment<'_>) -> u8 {
         waiting: VecDeque::new(),
         sent: VecDeque::new(),
         habits: Habits::default(),
+        allowance: Allowance::default(),
         partial_order: Vec::new(),
     };
     match worker.work() {
@@ -83,6 +91,8 @@ struct Worker<'a> {
     /// Requests that were sent and not answered, in order.
     sent: VecDeque<Sent>,
     habits: Habits,
+    /// The part of the download limit that it may use.
+    allowance: Allowance,
     partial_order: Vec<u8>,
 }
 
@@ -234,6 +244,11 @@ impl Worker<'_> {
             let stream = TcpStream::connect_timeout(&self.to.peer, CONNECT_TIMEOUT)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
+            if let Some(limit) = self.to.limit {
+                // What the system receives ahead is not limited: it must not be much.
+                let ahead = limit.rate().div_ceil(8).clamp(32 << 10, 4 << 20) as usize;
+                setsockopt(&stream, sockopt::RcvBuf, &ahead)?;
+            }
             Ok(stream)
         };
         let stream = connect().map_err(|error: io::Error| {
@@ -259,12 +274,23 @@ impl Worker<'_> {
 
     /// Reads what has arrived; waits for it, or for an order, where nothing has.
     fn receive(&mut self) -> Result<(), GiveUp> {
+        let most = match self
+            .to
+            .limit
+            .map(|bucket| self.allowance.take(bucket, PORTION))
+        {
+            None => u64::MAX,
+            Some(Ok(most)) => most,
+            Some(Err(until)) => return self.pause(until),
+        };
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
-        let step = connection
-            .incoming
-            .read(&connection.stream, self.to.cascade, self.to.data)?;
+        let step =
+            connection
+                .incoming
+                .read(&connection.stream, self.to.cascade, self.to.data, most)?;
+        self.allowance.moved(connection.incoming.last_read());
         if !matches!(step, Step::Wait | Step::Closed(_)) {
             connection.last_heard = Instant::now();
             self.to
@@ -283,6 +309,16 @@ impl Worker<'_> {
             }
             Step::Message => self.answered(WorkerReport::Absent),
         }
+    }
+
+    /// The download limit is used up until then. Orders are taken meanwhile; the peer is not to blame for the silence.
+    fn pause(&mut self, until: Instant) -> Result<(), GiveUp> {
+        let left = until.saturating_duration_since(Instant::now());
+        wait_readable(&[Some(self.to.orders.as_fd())], Some(left)).map_err(ours)?;
+        if let Some(connection) = self.connection.as_mut() {
+            connection.last_heard = Instant::now();
+        }
+        Ok(())
     }
 
     fn wait_for_bytes(&mut self) -> Result<(), GiveUp> {

@@ -70,7 +70,12 @@ impl Supervisor<'_> {
                 over: false,
                 ..item.turn
             };
-            item.stage = match roles::start_downloader(item, &self.peers, self.settings) {
+            item.stage = match roles::start_downloader(
+                item,
+                &self.peers,
+                self.settings,
+                self.download.as_deref(),
+            ) {
                 Ok(pid) => Stage::Downloading(pid),
                 Err(error) => {
                     log::warn!("cannot start the download of {}: {error}", item.name);

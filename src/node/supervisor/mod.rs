@@ -7,6 +7,7 @@ mod stop;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -14,9 +15,11 @@ use nix::unistd::Pid;
 
 use super::display::{Display, REDRAW, summary, waste};
 use super::item::{Item, Stage};
+use super::throttle::Throttle;
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::download::progress::Figure;
 use crate::exit::Status;
+use crate::net::bucket::Bucket;
 use crate::net::listen;
 use crate::output::{print_bytes, sum_line};
 use crate::server::Limits;
@@ -41,6 +44,8 @@ pub struct Supervisor<'a> {
     peers: Vec<SocketAddr>,
     items: Vec<Item>,
     limits: Limits,
+    /// The download limit, which all workers keep together.
+    download: Option<Arc<Bucket>>,
     listener: Role,
     announcers: Vec<(TrackerAddress, Role)>,
     display: Display,
@@ -76,15 +81,25 @@ impl<'a> Supervisor<'a> {
         place: Place,
         items: Vec<Item>,
         refused: bool,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let serves = !place.listeners.is_empty();
-        Self {
+        let Throttle {
+            upload,
+            download,
+            turns,
+        } = Throttle::new(&settings.sources)?;
+        Ok(Self {
             settings,
+            download,
             peers,
             display: Display::new(items.len()),
             items,
-            limits: Limits::default().with_pool(settings.server.pool),
+            limits: Limits {
+                upload,
+                turns,
+                ..Limits::default().with_pool(settings.server.pool)
+            },
             listener: if serves { Role::Due(now) } else { Role::None },
             place,
             announcers: trackers
@@ -104,7 +119,7 @@ impl<'a> Supervisor<'a> {
                 .workers
                 .map_or_else(default_workers, u64::from),
             turns: 0,
-        }
+        })
     }
 
     /// Runs until everything is done, or a signal.
