@@ -252,7 +252,7 @@ def enter(arguments):
 def parse():
     parser = argparse.ArgumentParser(description="a swarm behind slow uplinks, against the lower bound")
     parser.add_argument("--binary", required=True, help="the cascade to be tried")
-    parser.add_argument("--size", type=int, default=64, help="MiB (64)")
+    parser.add_argument("--size", type=int, default=256, help="MiB (256)")
     parser.add_argument("--block", type=int, default=256 << 10, help="bytes (256 KiB)")
     parser.add_argument("--uplink", type=int, default=40, help="Mbit/s of each host (40)")
     parser.add_argument("--peers", type=int, default=8, help="peers in the usual swarm (8)")

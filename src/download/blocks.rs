@@ -2,6 +2,8 @@
 
 /// The most blocks that are compared for rarity at once.
 const COMPARED: usize = 1024;
+/// The most equally rare blocks of which the rank is computed.
+const RANKED: usize = 256;
 
 /// The state of every block. A missing block is *pending* while nobody was asked for it.
 #[derive(Debug)]
@@ -136,10 +138,13 @@ impl Blocks {
                 .copied()
         };
         let mut best: Option<(u16, u64, u32)> = None;
+        let mut equals = 0;
         for block in from(start, COMPARED).filter(|block| may_have(*block)) {
             let holders = self.holders[block as usize];
+            let rarer = best.is_none_or(|(rarest, ..)| holders < rarest);
+            equals = if rarer { 0 } else { equals + 1 };
             // A rank is worth computing only for a block that is as rare as the best.
-            if best.is_none_or(|(rarest, ..)| holders <= rarest) {
+            if best.is_none_or(|(rarest, ..)| holders <= rarest) && equals < RANKED {
                 let rank = rank(block);
                 if best.is_none_or(|(rarest, lowest, _)| (holders, rank) < (rarest, lowest)) {
                     best = Some((holders, rank, block));
