@@ -185,7 +185,7 @@ pub struct Sources {
     /// A peer to download from
     #[arg(short, long, value_name = "HOST:PORT")]
     pub peer: Vec<HostPort>,
-    /// Worker processes in all [default: the number of cores, at least 4]
+    /// Worker processes in all [default: the number of cores, at least 4; one per peer if that is more]
     #[arg(short, long, value_name = "WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// Overwrite a data file of which no block belongs to the cascade file
