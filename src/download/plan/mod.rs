@@ -20,6 +20,7 @@ use std::time::Duration;
 
 mod seats;
 mod shares;
+mod state;
 #[cfg(test)]
 mod swarm_tests;
 #[cfg(test)]
@@ -30,7 +31,8 @@ mod work;
 use super::blocks::Blocks;
 use super::knowledge::Knowledge;
 use crate::cascade_file::Geometry;
-pub use types::{Event, Failure, Order, Rules, WorkerId};
+use state::{Peer, Queued, Worker};
+pub use types::{Event, Failure, Order, Rules, Waste, WorkerId};
 
 /// Consecutive failures after which a peer counts as given up, though it is still tried now and then: of one that was
 /// never any good, and of one that was (some stop listening for seconds, PROTOCOL §4).
@@ -40,10 +42,6 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// After so many misses in a row a worker without a map pauses before it probes again.
 const MISSES: u32 = 8;
-
-/// The rate of a worker is that of about so many seconds. Responses come in bursts when a lost packet held them up:
-/// what a single one seems to say must not count for much.
-const MEMORY: f64 = 1.0;
 
 /// The state of a download.
 #[derive(Debug)]
@@ -58,56 +56,6 @@ pub struct Plan {
     /// How the others know this node.
     own: Option<SocketAddr>,
     waste: Waste,
-}
-
-/// What was asked for in vain.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Waste {
-    /// Requests for blocks.
-    pub requests: u64,
-    /// Those that were answered with "not present", or with a block that had come from elsewhere meanwhile.
-    pub in_vain: u64,
-}
-
-/// A block that a worker was given.
-#[derive(Debug, Clone, Copy)]
-struct Queued {
-    block: u32,
-    /// When.
-    given: Duration,
-    /// It is only named in a request for a map: others may fetch it.
-    named: bool,
-}
-
-#[derive(Debug)]
-struct Peer {
-    dropped: bool,
-    lacks_file: bool,
-    failures: u32,
-    not_before: Duration,
-    fetched: u64,
-    /// How many connections it was found to serve at once.
-    seats: usize,
-    knowledge: Knowledge,
-}
-
-#[derive(Debug)]
-struct Worker {
-    peer: SocketAddr,
-    hired: Duration,
-    /// Blocks it was given, in order.
-    queue: Vec<Queued>,
-    fetched: u64,
-    /// When it last had an answer.
-    last_answer: Duration,
-    /// Bytes a second; 0 while unknown.
-    rate: f64,
-    /// Bytes that were fetched, and the seconds that it took; the past counts as no more than [`MEMORY`].
-    measured: (f64, f64),
-    misses: u32,
-    paused_until: Duration,
-    asking_map: bool,
-    retired: bool,
 }
 
 impl Plan {
@@ -240,15 +188,9 @@ impl Plan {
 
     fn meet(&mut self, address: SocketAddr) {
         let (blocks, maps) = (self.geometry.blocks(), self.rules.maps);
-        self.peers.entry(address).or_insert_with(|| Peer {
-            dropped: false,
-            lacks_file: false,
-            failures: 0,
-            not_before: Duration::ZERO,
-            fetched: 0,
-            seats: usize::MAX,
-            knowledge: Knowledge::new(blocks, maps),
-        });
+        self.peers
+            .entry(address)
+            .or_insert_with(|| Peer::new(Knowledge::new(blocks, maps)));
     }
 
     fn worker_and_peer(&mut self, id: WorkerId) -> Option<(&mut Worker, &mut Peer)> {
@@ -388,15 +330,5 @@ impl Plan {
             .find(|(_, worker)| !worker.retired)
             .map(|(id, _)| *id)?;
         Some(self.retire(id))
-    }
-}
-
-impl Worker {
-    /// So many bytes took so many seconds.
-    fn took(&mut self, bytes: f64, seconds: f64) {
-        let (sum, time) = (self.measured.0 + bytes, self.measured.1 + seconds);
-        let share = (MEMORY / time).min(1.0);
-        self.measured = (sum * share, time * share);
-        self.rate = sum / time;
     }
 }

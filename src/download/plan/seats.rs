@@ -214,20 +214,7 @@ impl Plan {
         let id = self.next_worker;
         self.next_worker += 1;
         self.peers.get_mut(&address)?.lacks_file = false;
-        let worker = Worker {
-            peer: address,
-            hired: now,
-            queue: Vec::new(),
-            fetched: 0,
-            last_answer: Duration::ZERO,
-            rate: 0.0,
-            measured: (0.0, 0.0),
-            misses: 0,
-            paused_until: Duration::ZERO,
-            asking_map: false,
-            retired: false,
-        };
-        self.workers.insert(id, worker);
+        self.workers.insert(id, Worker::new(address, now));
         Some(Order::Hire(id, address))
     }
 }

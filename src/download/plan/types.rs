@@ -70,3 +70,12 @@ pub struct Rules {
     /// Whether a peer that cannot be reached again and again is given up.
     pub gives_up: bool,
 }
+
+/// What was asked for in vain.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Waste {
+    /// Requests for blocks.
+    pub requests: u64,
+    /// Those that were answered with "not present", or with a block that had come from elsewhere meanwhile.
+    pub in_vain: u64,
+}
