@@ -66,7 +66,7 @@ class Result:
 
 def draw(results, path):
     """A line of dots per run: when each peer was complete, over the bound."""
-    left, right, row, top = 200, 640, 44, 40
+    left, right, row, top = 230, 670, 44, 40
     low, high = 0.9, max(1.6, *(max(result.times) / result.bound for result in results)) + 0.05
     x = lambda ratio: left + (right - left) * (min(ratio, high) - low) / (high - low)
     height = top + row * len(results) + 40
