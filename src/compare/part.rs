@@ -49,6 +49,7 @@ impl Stop {
     /// The signal that came, if one did.
     pub fn signal(&self) -> Option<Signal> {
         if self.got.get().is_none() {
+            self.signals.clear();
             self.got
                 .set(self.signals.take_any(&[Signal::SIGINT, Signal::SIGTERM]));
         }

@@ -2,8 +2,13 @@
 //!
 //! [`Connection::advance`] does all the reading and sending that is possible now and says what it waits for. A model
 //! that serves one connection at a time waits for just that ([`converse`]); one that serves many asks epoll.
+//!
+//! All of it is compiled in one piece with its driver (`inline`): a child that was just forked has to map every part of
+//! the program that it comes to, and one part is mapped faster than ten.
 
+use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,13 +18,13 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
-use nix::unistd::read;
 
 use super::limits::Limits;
 use super::pace::Pace;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::poll::{Woken, wait_interruptibly};
-use crate::sys::{signals, socket};
+use crate::sys::signals;
+use crate::sys::socket::{read, set_unsent_limit};
 
 /// The most that is read at once, and so the most input that a session is given at once.
 const READ_SIZE: usize = 4096;
@@ -38,14 +43,44 @@ const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Input, at the latest at this moment.
-    Read(Instant),
-    /// Room for output, at the latest at this moment.
-    Write(Instant),
-    /// Nothing but time: it may go on at this moment.
-    Pause(Instant),
+    /// Input.
+    Read,
+    /// Room for output.
+    Write,
+    /// Nothing but time: it may go on when that is over.
+    Pause,
     /// Nothing: it is over.
     End(Outcome),
+}
+
+/// How long a connection is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// So long from the moment on at which the wait begins. Most waits are short, and never ask what time it is.
+    In(Duration),
+    /// At the latest at this moment.
+    At(Instant),
+}
+
+impl Until {
+    /// The moment, which it is from now on.
+    pub fn settle(&mut self) -> Instant {
+        let moment = match *self {
+            Self::In(duration) => Instant::now() + duration,
+            Self::At(moment) => moment,
+        };
+        *self = Self::At(moment);
+        moment
+    }
+
+    /// How long it is from now.
+    #[inline(always)]
+    fn left(self) -> Duration {
+        match self {
+            Self::In(duration) => duration,
+            Self::At(moment) => moment.saturating_duration_since(Instant::now()),
+        }
+    }
 }
 
 /// A connection in the hands of a driver: its socket, which it may own or borrow.
@@ -58,7 +93,9 @@ pub struct Connection<'a, T, S> {
     pace: Pace<'a>,
     phase: Phase,
     /// When the phase ends in a timeout.
-    deadline: Instant,
+    until: Until,
+    /// Whether the socket takes no more for now, and is waited for.
+    stalled: bool,
     /// Whether all that had arrived was read: reading on would only say so.
     dry: bool,
     /// Whether the client will send no more.
@@ -79,11 +116,12 @@ enum Phase {
 
 impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
     /// Takes over a socket, which must not block.
+    #[inline(always)]
     pub fn new(stream: T, session: S, limits: &'a Limits) -> Self {
         let pace = Pace::new(limits);
         if pace.is_paced() {
             // Where the system does not know this, turns are less exact.
-            let _ = socket::set_unsent_limit(&stream, UNSENT);
+            let _ = set_unsent_limit(&stream, UNSENT);
         }
         Self {
             stream,
@@ -92,19 +130,27 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             output: Output::default(),
             pace,
             phase: Phase::Idle,
-            deadline: Instant::now() + limits.idle_timeout,
+            until: Until::In(limits.idle_timeout),
+            stalled: false,
             dry: false,
             ended: false,
         }
     }
 
+    /// When it is given up, unless something arrives or is taken: the wait begins now, if it has not yet.
+    pub fn deadline(&mut self) -> Instant {
+        self.until.settle()
+    }
+
     /// Whether nothing is under way: no part of a request, no part of a response.
+    #[inline(always)]
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
     }
 
     /// Reads and sends as far as possible without waiting. `report` is called with each report before the reply to
     /// the same request is sent.
+    #[inline]
     pub fn advance(&mut self, report: &mut impl FnMut(S::Report) -> io::Result<()>) -> Want {
         self.dry = false;
         loop {
@@ -131,41 +177,38 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         }
     }
 
+    #[inline(always)]
     fn receive(
         &mut self,
         report: &mut impl FnMut(S::Report) -> io::Result<()>,
     ) -> io::Result<Option<Want>> {
         if self.dry {
-            return Ok(Some(Want::Read(self.deadline)));
+            return Ok(Some(Want::Read));
         }
-        let mut buffer = [0; READ_SIZE];
-        let n = match read(&self.stream, &mut buffer) {
-            Ok(n) => n,
-            Err(Errno::EAGAIN) => return Ok(Some(Want::Read(self.deadline))),
+        let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
+        let input = match read(self.stream.as_fd(), &mut buffer) {
+            Ok(input) => input,
+            Err(Errno::EAGAIN) => return Ok(Some(Want::Read)),
             Err(Errno::EINTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        self.ended = n == 0;
-        self.dry = n < READ_SIZE && !self.ended;
+        self.ended = input.is_empty();
+        self.dry = input.len() < READ_SIZE && !self.ended;
         let mut reports = Vec::new();
-        let next = self
-            .session
-            .receive(&buffer[..n], &mut self.output, &mut reports);
+        let next = self.session.receive(input, &mut self.output, &mut reports);
         reports.into_iter().try_for_each(report)?;
-        let now = Instant::now();
-        if self.output.is_empty() && next == Next::Read {
-            // The deadline is that of the whole request, so it does not move with every byte.
-            if self.phase == Phase::Idle && !self.session.is_idle() {
-                self.phase = Phase::Receiving;
-                self.deadline = now + self.limits.request_timeout;
-            }
-        } else {
+        if !self.output.is_empty() || next != Next::Read {
             self.phase = Phase::Sending(next);
-            self.deadline = now + self.limits.send_timeout;
+            self.stalled = false;
+        } else if self.phase == Phase::Idle && !self.session.is_idle() {
+            // The deadline is that of the whole request, so it does not move with every byte.
+            self.phase = Phase::Receiving;
+            self.until = Until::At(Instant::now() + self.limits.request_timeout);
         }
         Ok(None)
     }
 
+    #[inline(always)]
     fn send(&mut self, next: Next) -> io::Result<Option<Want>> {
         let Some((chunk, more)) = self.output.front() else {
             return self.sent_all(next);
@@ -177,8 +220,9 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         let count = match self.pace.take(left.min(SEND_SIZE), of_file) {
             Ok(count) => count as usize,
             Err(until) => {
-                self.deadline = until + self.limits.send_timeout;
-                return Ok(Some(Want::Pause(until)));
+                self.until = Until::At(until);
+                self.stalled = false;
+                return Ok(Some(Want::Pause));
             }
         };
         let sent = match chunk {
@@ -205,28 +249,35 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
                 if of_file && n as u64 == left {
                     self.pace.pass();
                 }
-                self.deadline = Instant::now() + self.limits.send_timeout;
+                self.stalled = false;
                 Ok(None)
             }
-            Err(Errno::EAGAIN) => Ok(Some(Want::Write(self.deadline))),
+            Err(Errno::EAGAIN) => {
+                // The deadline is that of the next byte.
+                if !std::mem::replace(&mut self.stalled, true) {
+                    self.until = Until::At(Instant::now() + self.limits.send_timeout);
+                }
+                Ok(Some(Want::Write))
+            }
             Err(Errno::EINTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
+    #[inline(always)]
     fn sent_all(&mut self, next: Next) -> io::Result<Option<Want>> {
         match next {
             // The driver has its turn after each response, though the next request may be there already: a client
             // that asks without a pause keeps nobody else from being served, and no server from being stopped.
             Next::Read if self.session.is_idle() => {
                 self.phase = Phase::Idle;
-                self.deadline = Instant::now() + self.limits.idle_timeout;
-                return Ok(Some(Want::Read(self.deadline)));
+                self.until = Until::In(self.limits.idle_timeout);
+                return Ok(Some(Want::Read));
             }
             Next::Read => {
                 self.phase = Phase::Receiving;
-                self.deadline = Instant::now() + self.limits.request_timeout;
-                return Ok(Some(Want::Read(self.deadline)));
+                self.until = Until::At(Instant::now() + self.limits.request_timeout);
+                return Ok(Some(Want::Read));
             }
             // All was read: nothing can reset the connection on the way of the response.
             Next::Close(outcome) if self.ended => return Ok(Some(Want::End(outcome))),
@@ -236,23 +287,25 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
     }
 
     /// Half-closes the connection: what was sent arrives, and the client sees the end.
+    #[inline(always)]
     fn close(&mut self, outcome: Outcome) -> io::Result<()> {
         shutdown(self.stream.as_fd().as_raw_fd(), Shutdown::Write)?;
         self.phase = Phase::Draining(outcome, DRAIN_SIZE);
-        self.deadline = Instant::now() + DRAIN_TIME;
+        self.until = Until::At(Instant::now() + DRAIN_TIME);
         Ok(())
     }
 
+    #[inline(always)]
     fn drain(&mut self, outcome: Outcome, left: usize) -> io::Result<Option<Want>> {
-        let mut buffer = [0; READ_SIZE];
-        match read(&self.stream, &mut buffer) {
-            Ok(0) => Ok(Some(Want::End(outcome))),
-            Ok(n) if n >= left => Ok(Some(Want::End(outcome))),
-            Ok(n) => {
-                self.phase = Phase::Draining(outcome, left - n);
+        let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
+        match read(self.stream.as_fd(), &mut buffer) {
+            Ok([]) => Ok(Some(Want::End(outcome))),
+            Ok(input) if input.len() >= left => Ok(Some(Want::End(outcome))),
+            Ok(input) => {
+                self.phase = Phase::Draining(outcome, left - input.len());
                 Ok(None)
             }
-            Err(Errno::EAGAIN) => Ok(Some(Want::Read(self.deadline))),
+            Err(Errno::EAGAIN) => Ok(Some(Want::Read)),
             Err(Errno::EINTR) => Ok(None),
             // The client is gone; the response was sent.
             Err(_) => Ok(Some(Want::End(outcome))),
@@ -271,7 +324,8 @@ pub trait Waiter {
     /// Whether the server was asked to stop: idle connections close, transfers are finished.
     fn is_finishing(&self) -> bool;
 
-    /// Waits until the socket has one of `events`, until something else is to be looked at, or for the deadline.
+    /// Waits until the socket has one of `events`, until something else is to be looked at, or for as long as `until`
+    /// says.
     ///
     /// # Errors
     /// Where the connection is to be given up.
@@ -279,50 +333,55 @@ pub trait Waiter {
         &self,
         socket: BorrowedFd<'_>,
         events: PollFlags,
-        deadline: Instant,
+        until: &mut Until,
     ) -> io::Result<Woken>;
 }
 
 /// Waits in a process of the connection's own, which a TERM asks to finish.
-#[derive(Debug)]
-pub struct InChild;
+#[derive(Debug, Default)]
+pub struct InChild {
+    /// Whether the last wait was none, so that it let no signal through.
+    was_ready: Cell<bool>,
+}
 
 impl Waiter for InChild {
     fn is_finishing(&self) -> bool {
-        signals::asked_to_finish()
+        signals::asked_to_finish() || self.was_ready.get() && signals::is_term_pending()
     }
 
+    #[inline(always)]
     fn wait(
         &self,
         socket: BorrowedFd<'_>,
         events: PollFlags,
-        deadline: Instant,
+        until: &mut Until,
     ) -> io::Result<Woken> {
-        wait_interruptibly(socket, events, deadline)
+        // A wait that is interrupted begins anew; but then the process was asked to finish.
+        let woken = wait_interruptibly(socket, events, until.left())?;
+        self.was_ready.set(woken == Woken::Ready);
+        Ok(woken)
     }
 }
 
 /// Serves one connection to its end, waiting as long as it takes within the limits. Where the server was asked to
 /// stop, it ends as soon as no response is under way.
+#[inline(always)]
 pub fn converse<T: AsFd, S: Session>(
-    stream: T,
-    session: S,
-    limits: &Limits,
+    connection: &mut Connection<'_, T, S>,
     waiter: &impl Waiter,
     mut report: impl FnMut(S::Report) -> io::Result<()>,
 ) -> Outcome {
-    let mut connection = Connection::new(stream, session, limits);
     loop {
-        let (events, deadline) = match connection.advance(&mut report) {
-            Want::Read(deadline) => (PollFlags::POLLIN, deadline),
-            Want::Write(deadline) => (PollFlags::POLLOUT, deadline),
-            Want::Pause(until) => (PollFlags::empty(), until),
+        let events = match connection.advance(&mut report) {
+            Want::Read => PollFlags::POLLIN,
+            Want::Write => PollFlags::POLLOUT,
+            Want::Pause => PollFlags::empty(),
             Want::End(outcome) => return outcome,
         };
         if waiter.is_finishing() && connection.is_idle() {
             return Outcome::Done;
         }
-        match waiter.wait(connection.as_fd(), events, deadline) {
+        match waiter.wait(connection.stream.as_fd(), events, &mut connection.until) {
             // Ready for nothing: both sides have hung up.
             Ok(Woken::Ready) if events.is_empty() => return Outcome::Disconnected,
             Ok(Woken::Ready | Woken::Interrupted) => {}

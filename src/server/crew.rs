@@ -8,13 +8,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::accept::Grace;
-use super::connection::{Waiter, converse, guarded};
+use super::connection::{Connection, Until, Waiter, converse, guarded};
 use super::limits::Limits;
 use super::tally::{Id, Tally, log_accept, log_end};
 use crate::service::{Apart, Outcome, Service};
@@ -104,7 +104,8 @@ impl<'a, S: Service> Crew<'a, S> {
     pub fn serve(&self, Job { stream, remote, id }: Job) {
         let outcome = guarded(|| {
             let session = self.service.open(remote, SystemTime::now());
-            converse(&stream, session, self.limits, self, |report| {
+            let mut connection = Connection::new(&stream, session, self.limits);
+            converse(&mut connection, self, |report| {
                 let _writing = lock(&self.writing);
                 self.service.apply(remote, report, SystemTime::now());
                 // Something may be due earlier than the loop knows.
@@ -164,8 +165,9 @@ impl<S: Service> Waiter for Crew<'_, S> {
         &self,
         socket: BorrowedFd<'_>,
         events: PollFlags,
-        deadline: Instant,
+        until: &mut Until,
     ) -> io::Result<Woken> {
+        let deadline = until.settle();
         if self.abandoned.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::TimedOut.into());
         }

@@ -224,7 +224,7 @@ impl<S: Service> Server<'_, S> {
         if crashed == Outcome::Crashed {
             want = Want::End(Outcome::Crashed);
         }
-        let (interest, deadline) = match want {
+        let interest = match want {
             Want::End(outcome) => {
                 self.end(fd, outcome);
                 return Ok(());
@@ -233,10 +233,11 @@ impl<S: Service> Server<'_, S> {
                 self.end(fd, Outcome::Done);
                 return Ok(());
             }
-            Want::Read(deadline) => (EpollFlags::EPOLLIN, deadline),
-            Want::Write(deadline) => (EpollFlags::EPOLLOUT, deadline),
-            Want::Pause(until) => (EpollFlags::empty(), until),
+            Want::Read => EpollFlags::EPOLLIN,
+            Want::Write => EpollFlags::EPOLLOUT,
+            Want::Pause => EpollFlags::empty(),
         };
+        let deadline = client.connection.deadline();
         client.deadline = deadline;
         self.look = self.look.min(deadline);
         if interest != client.interest {

@@ -13,7 +13,7 @@ use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 
 use super::accept::{Door, Grace, stop_listening};
-use super::connection::{Waiter, converse, guarded};
+use super::connection::{Connection, Until, Waiter, converse, guarded};
 use super::limits::Limits;
 use super::tally::{Id, Tally, log_accept, log_end};
 use crate::service::{Apart, Service};
@@ -49,7 +49,8 @@ pub fn serve<S: Service>(
             log_accept(id, remote);
             let outcome = guarded(|| {
                 let session = service.open(remote, SystemTime::now());
-                converse(stream, session, limits, &meanwhile, |report| {
+                let mut connection = Connection::new(stream, session, limits);
+                converse(&mut connection, &meanwhile, |report| {
                     service.apply(remote, report, SystemTime::now());
                     Ok(())
                 })
@@ -107,8 +108,9 @@ impl<S: Service> Waiter for Meanwhile<'_, S> {
         &self,
         socket: BorrowedFd<'_>,
         events: PollFlags,
-        deadline: Instant,
+        until: &mut Until,
     ) -> io::Result<Woken> {
+        let deadline = until.settle();
         let tick = self.tick();
         let left = self.grace_left()?.map_or(tick, |left| left.min(tick));
         let soon = deadline.min(Instant::now() + left);

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use super::accept::{Accepted, Door, PAUSE, accept};
 use super::children::{Children, End};
-use super::connection::{InChild, converse};
+use super::connection::{Connection, InChild, converse};
 use super::limits::Limits;
 use super::reports::{Channel, ReportOf};
 use super::tally::{Id, Tally, log_accept, log_end};
@@ -238,8 +238,8 @@ impl<S: Service> Server<'_, S> {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
             epoll.add(listener, EpollEvent::new(flags, index))?;
         }
-        while !signals::asked_to_finish() {
-            let Some(index) = epoll::wait_with_mask(&epoll, &signals::all_but_term())? else {
+        while !(signals::asked_to_finish() || signals::is_term_pending()) {
+            let Some(index) = epoll::wait_with_mask(&epoll, signals::all_but_term())? else {
                 continue;
             };
             match accept(&self.listeners[index as usize]) {
@@ -256,7 +256,8 @@ impl<S: Service> Server<'_, S> {
         log_accept(id, remote);
         self.count(0);
         let session = self.service.open(remote, SystemTime::now());
-        let outcome = converse(stream, session, self.limits, &InChild, |report| {
+        let mut connection = Connection::new(stream, session, self.limits);
+        let outcome = converse(&mut connection, &InChild::default(), |report| {
             self.reports.send(Signed { remote, report })?;
             applied.read()?;
             Ok(())

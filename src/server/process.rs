@@ -5,6 +5,7 @@
 //! stranger sent.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::SystemTime;
@@ -13,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use super::accept::Door;
 use super::children::Children;
-use super::connection::{InChild, converse};
+use super::connection::{Connection, InChild, converse};
 use super::limits::Limits;
 use super::reports::{Channel, ReportOf};
 use super::tally::{Id, Tally, log_accept, log_end};
@@ -96,8 +97,8 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn serve_in_child(&mut self, stream: &TcpStream, remote: SocketAddr) -> io::Result<()> {
-        let own = stream.as_fd();
-        let pid = fork::spawn_server(&self.kept, own, || self.child(stream, remote))?;
+        let (own, now) = (stream.as_fd(), SystemTime::now());
+        let pid = fork::spawn_server(&self.kept, own, || self.child(stream, remote, now))?;
         log_accept(Id::Process(pid), remote);
         self.tally.accepted();
         let reported = false;
@@ -106,10 +107,13 @@ impl<S: Service> Server<'_, S> {
     }
 
     /// The child's whole life.
-    fn child(&self, stream: &TcpStream, remote: SocketAddr) -> u8 {
-        let session = self.service.open(remote, SystemTime::now());
+    #[inline(always)]
+    fn child(&self, stream: &TcpStream, remote: SocketAddr, now: SystemTime) -> u8 {
+        let session = self.service.open(remote, now);
+        // The process ends with it: nothing has to be dropped.
+        let mut connection = ManuallyDrop::new(Connection::new(stream, session, self.limits));
         let report = |report| self.reports.send(report);
-        converse(stream, session, self.limits, &InChild, report).exit_status()
+        converse(&mut *connection, &InChild::default(), report).exit_status()
     }
 
     /// Applies what children reported, where they may report it: a live child, and as often as it may.

@@ -67,6 +67,20 @@ impl EchoService {
         let log = Log::NameApart(sender);
         Ok(Self { log })
     }
+
+    /// Logs who connects.
+    fn log(&self, remote: SocketAddr) {
+        match &self.log {
+            Log::Quiet => {}
+            Log::Address => log_address(remote),
+            Log::Name => log_name(remote),
+            Log::NameApart(names) => {
+                if names.try_send(remote).is_err() {
+                    log_address(remote);
+                }
+            }
+        }
+    }
 }
 
 /// The thread that looks names up; it ends with the service.
@@ -98,16 +112,10 @@ impl Service for EchoService {
     type Session = EchoSession;
     const REPORTS: Reports = Reports::Never;
 
+    #[inline(always)]
     fn open(&self, remote: SocketAddr, _now: SystemTime) -> EchoSession {
-        match &self.log {
-            Log::Quiet => {}
-            Log::Address => log_address(remote),
-            Log::Name => log_name(remote),
-            Log::NameApart(names) => {
-                if names.try_send(remote).is_err() {
-                    log_address(remote);
-                }
-            }
+        if !matches!(self.log, Log::Quiet) {
+            self.log(remote);
         }
         EchoSession { line: Vec::new() }
     }
@@ -127,6 +135,7 @@ pub struct EchoSession {
 impl Session for EchoSession {
     type Report = Infallible;
 
+    #[inline(always)]
     fn receive(&mut self, input: &[u8], output: &mut Output, _: &mut Vec<Infallible>) -> Next {
         if input.is_empty() {
             self.echo(output);
@@ -138,6 +147,7 @@ impl Session for EchoSession {
         Next::Read
     }
 
+    #[inline(always)]
     fn is_idle(&self) -> bool {
         self.line.is_empty()
     }
@@ -145,25 +155,38 @@ impl Session for EchoSession {
 
 impl EchoSession {
     /// Takes a line or a part of one.
+    #[inline(always)]
     fn take(&mut self, mut part: &[u8], output: &mut Output) {
         while !part.is_empty() {
             let room = MAX_LINE - self.line.len();
             let (now, later) = part.split_at(part.len().min(room));
-            self.line.extend_from_slice(now);
             part = later;
-            if self.line.len() == MAX_LINE || self.line.ends_with(b"\n") {
+            let complete = now.len() == room || now.ends_with(b"\n");
+            if complete && self.line.is_empty() {
+                // What arrives in one piece is not copied first.
+                echo(now, output);
+                continue;
+            }
+            self.line.extend_from_slice(now);
+            if complete {
                 self.echo(output);
             }
         }
     }
 
+    #[inline(always)]
     fn echo(&mut self, output: &mut Output) {
         if !self.line.is_empty() {
-            log::debug!("server received {} bytes", self.line.len());
-            output.push_bytes(&self.line);
+            echo(&self.line, output);
             self.line.clear();
         }
     }
+}
+
+#[inline(always)]
+fn echo(line: &[u8], output: &mut Output) {
+    log::debug!("server received {} bytes", line.len());
+    output.push_bytes(line);
 }
 
 #[cfg(test)]

@@ -172,8 +172,15 @@ impl Outcome {
 /// A queue of bytes and of file ranges that are to be sent.
 #[derive(Debug, Default)]
 pub struct Output {
-    chunks: VecDeque<Chunk>,
+    /// The first chunk, without which there is none: most replies have no other.
+    first: Option<Chunk>,
+    rest: VecDeque<Chunk>,
+    /// Memory of bytes that were sent, for those of the next reply.
+    spare: Vec<u8>,
 }
+
+/// Memory beyond this is not kept between replies.
+const SPARE: usize = 8192;
 
 /// A part of the output.
 #[derive(Debug)]
@@ -196,12 +203,20 @@ pub enum Chunk {
 
 impl Output {
     /// Appends bytes. Bytes that follow bytes are sent in one write with them.
+    #[inline(always)]
     pub fn push_bytes(&mut self, bytes: &[u8]) {
-        if let Some(Chunk::Bytes { bytes: last, .. }) = self.chunks.back_mut() {
+        let last = self.rest.back_mut().or(self.first.as_mut());
+        if let Some(Chunk::Bytes { bytes: last, .. }) = last {
             last.extend_from_slice(bytes);
         } else {
-            self.chunks.push_back(Chunk::Bytes {
-                bytes: bytes.to_vec(),
+            let mut memory = std::mem::take(&mut self.spare);
+            if memory.capacity() < bytes.len() {
+                memory = bytes.to_vec();
+            } else {
+                memory.extend_from_slice(bytes);
+            }
+            self.push(Chunk::Bytes {
+                bytes: memory,
                 sent: 0,
             });
         }
@@ -210,27 +225,39 @@ impl Output {
     /// Appends a range of a file.
     pub fn push_file(&mut self, file: &Arc<File>, range: Range<u64>) {
         if !range.is_empty() {
-            self.chunks.push_back(Chunk::File {
+            self.push(Chunk::File {
                 file: Arc::clone(file),
                 range,
             });
         }
     }
 
+    #[inline(always)]
+    fn push(&mut self, chunk: Chunk) {
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.push_back(chunk);
+        }
+    }
+
     /// Whether all was sent.
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.first.is_none()
     }
 
     /// The first chunk, and whether another follows.
+    #[inline(always)]
     pub fn front(&mut self) -> Option<(&mut Chunk, bool)> {
-        let more = self.chunks.len() > 1;
-        self.chunks.front_mut().map(|chunk| (chunk, more))
+        let more = !self.rest.is_empty();
+        self.first.as_mut().map(|chunk| (chunk, more))
     }
 
     /// Takes note that `n` bytes of the first chunk were sent.
+    #[inline(always)]
     pub fn sent(&mut self, n: usize) {
-        let finished = match self.chunks.front_mut() {
+        let finished = match &mut self.first {
             None => return,
             Some(Chunk::Bytes { bytes, sent }) => {
                 *sent += n;
@@ -242,12 +269,18 @@ impl Output {
             }
         };
         if finished {
-            self.chunks.pop_front();
+            let next = self.rest.pop_front();
+            if let Some(Chunk::Bytes { mut bytes, .. }) = std::mem::replace(&mut self.first, next)
+                && bytes.capacity() <= SPARE
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
         }
     }
 
     /// Takes all chunks out, in order: for tests and tools that have no socket.
     pub fn drain(&mut self) -> impl Iterator<Item = Chunk> + '_ {
-        self.chunks.drain(..)
+        self.first.take().into_iter().chain(self.rest.drain(..))
     }
 }

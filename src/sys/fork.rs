@@ -11,13 +11,15 @@
 
 use std::io::{self, Write};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use nix::unistd::{ForkResult, Pid, getpid, getppid};
+use nix::unistd::{Pid, getpid, getppid};
 
 use super::exit::exit_now;
 use super::signals::{self, Signals};
@@ -62,7 +64,6 @@ pub fn spawn_server(
 ) -> io::Result<Pid> {
     let own = own.as_raw_fd();
     spawn(|| {
-        signals::finish_on_term()?;
         let before = kept.iter().take_while(|fd| *fd < own);
         let after = kept.iter().skip_while(|fd| *fd < own);
         close_others(before.chain([own]).chain(after))?;
@@ -102,12 +103,10 @@ impl<'a> Kept<'a> {
 pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
     flush();
     spawn(|| {
-        // The inherited handlers own descriptors: they are let go before all others are closed by number.
-        signals::forget_inherited();
         close_others(Kept::new(keep.iter().copied()).iter())?;
         signals::ignore_terminal_signals()?;
         let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
-        SigSet::all().thread_unblock()?;
+        own.unblock_others()?;
         Ok(body(own))
     })
 }
@@ -118,6 +117,7 @@ fn flush() {
 }
 
 /// Forks; `begin` runs in the child, with every signal blocked, and its value is the exit status.
+#[inline(always)]
 fn spawn(begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     debug_assert_eq!(threads(), 1, "a process that forks has no threads");
     let parent = getpid();
@@ -125,17 +125,27 @@ fn spawn(begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     // SAFETY: the process has one thread, so the child may go on as its parent would have; it never returns from
     // this function, because `child` ends in `_exit`.
-    let forked = unsafe { nix::unistd::fork() };
-    let child_pid = match forked {
-        Ok(ForkResult::Child) => child(parent, begin),
-        Ok(ForkResult::Parent { child }) => Ok(child),
-        Err(error) => Err(error.into()),
-    };
+    let forked = Errno::result(unsafe { fork() });
+    if forked == Ok(0) {
+        child(parent, begin);
+    }
     before.thread_set_mask()?;
-    child_pid
+    Ok(Pid::from_raw(forked?))
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+unsafe extern "C" {
+    /// fork(2) without what glibc's `fork` does for the sake of threads, which there are none of: the child would write
+    /// to three pages only to reset locks that nobody holds.
+    #[link_name = "_Fork"]
+    fn fork() -> libc::pid_t;
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::fork;
+
 /// The first and the last thing that a child does.
+#[inline(always)]
 fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
     let run = || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -145,7 +155,9 @@ fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
         }
         begin()
     };
-    let status = match catch_unwind(AssertUnwindSafe(run)) {
+    // Never dropped, as nothing is in a child.
+    let ended = ManuallyDrop::new(catch_unwind(AssertUnwindSafe(run)));
+    let status = match *ended {
         Ok(Ok(status)) => status,
         Ok(Err(_)) => UNABLE,
         Err(_) => PANICKED,

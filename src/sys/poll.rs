@@ -123,17 +123,17 @@ pub enum Woken {
 ///
 /// # Errors
 /// Where poll(2) fails other than by a signal.
+#[inline]
 pub fn wait_interruptibly(
     fd: BorrowedFd<'_>,
     events: PollFlags,
-    deadline: Instant,
+    timeout: Duration,
 ) -> io::Result<Woken> {
-    let left = deadline.saturating_duration_since(Instant::now());
     let mut polled = [PollFd::new(fd, events)];
     match ppoll(
         &mut polled,
-        Some(TimeSpec::from_duration(left)),
-        Some(all_but_term()),
+        Some(TimeSpec::from_duration(timeout)),
+        Some(*all_but_term()),
     ) {
         Ok(0) => Ok(Woken::TimedOut),
         Ok(_) => Ok(Woken::Ready),

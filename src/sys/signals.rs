@@ -1,71 +1,74 @@
 //! Signals, turned into something that `poll(2)` can wait for.
 //!
-//! A handler does two things only: it sets a flag, and it writes a byte into a pipe (both by signal-hook). The loop
-//! that owns the [`Signals`] polls the pipe and looks at the flags.
-//!
-//! The pipe is shared with every forked child, so a child gives up its parent's handlers before it unblocks signals:
-//! otherwise a signal that only the child got would wake the parent.
+//! A loop that owns [`Signals`] blocks those that it waits for and takes them from a signalfd(2): no handler runs in
+//! it, nothing is interrupted, and what only a child got is no matter of its parent's.
 
-use std::io::{self, Read};
+use std::cell::Cell;
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use signal_hook::SigId;
-
-/// The registrations of this process, which a forked role has to undo.
-static REGISTERED: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Set in a child that serves connections once it was asked to end.
 static FINISH: AtomicBool = AtomicBool::new(false);
 
+/// What such a child blocks while it waits. Made before it is forked: see [`super::fork::spawn_server`].
+static ALL_BUT_TERM: OnceLock<SigSet> = OnceLock::new();
+
 /// The signals that a loop waits for.
 #[derive(Debug)]
 pub struct Signals {
-    wake: UnixStream,
-    flags: Vec<(Signal, Arc<AtomicBool>)>,
+    fd: SignalFd,
+    caught: SigSet,
+    /// Those that arrived and were not taken, a bit for each.
+    arrived: Cell<u64>,
 }
 
 impl Signals {
-    /// Catches these signals from now on.
+    /// Catches these signals from now on; they stay blocked.
     ///
     /// # Errors
-    /// Where the pipe or a handler cannot be made.
+    /// Where the system has no descriptor left.
     pub fn new(signals: &[Signal]) -> io::Result<Self> {
-        let (wake, write) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
-        write.set_nonblocking(true)?;
-        let mut flags = Vec::new();
-        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
-        for &signal in signals {
-            let flag = Arc::new(AtomicBool::new(false));
-            // Handlers run in this order: whoever reads the byte finds the flag set.
-            registered.push(signal_hook::flag::register(
-                signal as i32,
-                Arc::clone(&flag),
-            )?);
-            registered.push(signal_hook::low_level::pipe::register(
-                signal as i32,
-                write.try_clone()?,
-            )?);
-            flags.push((signal, flag));
+        let mut caught = SigSet::empty();
+        for signal in signals {
+            caught.add(*signal);
         }
-        Ok(Self { wake, flags })
+        let fd = SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        caught.thread_block()?;
+        finish_on_term()?;
+        Ok(Self {
+            fd,
+            caught,
+            arrived: Cell::new(0),
+        })
     }
 
-    /// Empties the pipe; call it when the descriptor polls readable, before the flags are looked at.
+    /// Unblocks all signals but these: a process that was just forked has all of them blocked.
+    pub(super) fn unblock_others(&self) -> io::Result<()> {
+        self.caught.thread_set_mask()?;
+        Ok(())
+    }
+
+    /// Takes note of what arrived, so that the descriptor is not readable any more: call it when it is, before
+    /// [`Signals::take`], and look at everything that a signal may mean before the next wait.
     pub fn clear(&self) {
-        let mut bytes = [0; 64];
-        while matches!((&self.wake).read(&mut bytes), Ok(n) if n == bytes.len()) {}
+        while let Ok(Some(signal)) = self.fd.read_signal() {
+            self.arrived.set(self.arrived.get() | 1 << signal.ssi_signo);
+        }
     }
 
     /// Whether `signal` arrived since this was asked last.
     pub fn take(&self, signal: Signal) -> bool {
-        self.flags
-            .iter()
-            .any(|(of, flag)| *of == signal && flag.swap(false, Ordering::Relaxed))
+        let (bit, arrived) = (1 << signal as u64, self.arrived.get());
+        if arrived & bit != 0 {
+            self.arrived.set(arrived & !bit);
+        }
+        arrived & bit != 0
     }
 
     /// The first of these signals that arrived since this was asked last.
@@ -76,7 +79,7 @@ impl Signals {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -88,15 +91,6 @@ impl AsFd for Signals {
 pub fn let_writes_fail() -> io::Result<()> {
     set(Signal::SIGPIPE, SigHandler::SigIgn)?;
     set(Signal::SIGXFSZ, SigHandler::SigIgn)
-}
-
-/// In a forked role: takes the parent's actions out of the inherited handlers, so that the role can register its
-/// own. (A raw default disposition could not be registered over again.)
-pub(super) fn forget_inherited() {
-    let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
-    for id in registered.drain(..) {
-        signal_hook::low_level::unregister(id);
-    }
 }
 
 /// In a forked role: a terminal's Ctrl-C or hang-up reaches the whole group, and its parent will say what to do.
@@ -112,7 +106,7 @@ pub(super) fn ignore_terminal_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// In a forked leaf: no handler of the parent's is left.
+/// In a forked leaf: nothing is as it is in a loop.
 pub(super) fn become_leaf() -> io::Result<()> {
     ignore_terminal_signals()?;
     for signal in [Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGALRM] {
@@ -121,41 +115,43 @@ pub(super) fn become_leaf() -> io::Result<()> {
     Ok(())
 }
 
-/// In a child that serves connections, with all signals blocked: TERM means to finish the response and to end. It gets
-/// through only while the child waits, with the mask [`all_but_term`], so that it cannot fall between a look and a
-/// wait.
-pub(super) fn finish_on_term() -> io::Result<()> {
+/// For the children that will serve connections: TERM means to finish the response and to end. It gets through only
+/// while such a child waits, with the mask [`all_but_term`], so that it cannot fall between a look and a wait. The
+/// parent, which blocks it, never runs the handler.
+fn finish_on_term() -> io::Result<()> {
     extern "C" fn on_term(_: libc::c_int) {
         FINISH.store(true, Ordering::Relaxed);
     }
+    all_but_term();
     set(Signal::SIGTERM, SigHandler::Handler(on_term))
 }
 
-/// What a child that serves connections blocks while it waits: the handlers of its parent must not run in it.
-pub fn all_but_term() -> SigSet {
-    let mut blocked = SigSet::all();
-    blocked.remove(Signal::SIGTERM);
-    blocked
+/// What a child that serves connections blocks while it waits.
+pub fn all_but_term() -> &'static SigSet {
+    ALL_BUT_TERM.get_or_init(|| {
+        let mut blocked = SigSet::all();
+        blocked.remove(Signal::SIGTERM);
+        blocked
+    })
 }
 
-/// In a thread that works for a loop: signals are for the loop. (One that comes before this does no harm: the handler
-/// only tells the loop.)
+/// In a thread that works for a loop: signals are for the loop, also those that it does not wait for.
 pub fn leave_to_the_loop() {
     let _ = SigSet::all().thread_block();
 }
 
-/// Whether this child was asked to end. A wait for what is ready at once lets no signal through, so one that is held
-/// back counts as well.
+/// Whether this child was asked to end, as far as a signal got through to it.
 pub fn asked_to_finish() -> bool {
-    FINISH.load(Ordering::Relaxed) || is_pending(Signal::SIGTERM)
+    FINISH.load(Ordering::Relaxed)
 }
 
-fn is_pending(signal: Signal) -> bool {
-    let mut pending = SigSet::empty().as_ref().to_owned();
-    // SAFETY: `pending` is a signal set, which the call fills.
-    let result = unsafe { libc::sigpending(&raw mut pending) };
-    // SAFETY: as above; it was initialised before.
-    result == 0 && unsafe { libc::sigismember(&raw const pending, signal as libc::c_int) } == 1
+/// Whether this child is being asked to end: a wait for what is ready at once lets no signal through.
+pub fn is_term_pending() -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the call fills the set.
+    let result = unsafe { libc::sigpending(pending.as_mut_ptr()) };
+    // SAFETY: all-zero bytes are an empty set, where the call did not fill it.
+    result == 0 && unsafe { libc::sigismember(pending.as_ptr(), libc::SIGTERM) } == 1
 }
 
 /// Dies of `signal`, as a program does that cleaned up after it, so that its parent sees the truth.

@@ -1,9 +1,12 @@
-//! `accept4(2)` with the flags that `std` does not set, and an option of sockets that nobody wraps.
+//! `accept4(2)` with the flags that `std` does not set, `read(2)` into memory that is not cleared first, and an option of
+//! sockets that nobody wraps.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
 /// Takes a connection that waits. The new socket does not block: one system call less for each connection than to say
@@ -69,4 +72,20 @@ pub fn set_unsent_limit(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Reads once, without touching memory that is not needed; answers what was read, nothing at the end of input.
+///
+/// # Errors
+/// As read(2).
+#[inline(always)]
+pub fn read<'a>(
+    from: BorrowedFd<'_>,
+    buffer: &'a mut [MaybeUninit<u8>],
+) -> Result<&'a [u8], Errno> {
+    // SAFETY: there is room for so many bytes, which need not be initialised to be written.
+    let n = unsafe { libc::read(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let n = Errno::result(n)? as usize;
+    // SAFETY: the first `n` bytes are initialised now.
+    Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), n) })
 }
