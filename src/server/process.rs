@@ -20,6 +20,7 @@ use super::reports::{Channel, ReportOf};
 use super::tally::{Id, Tally, log_accept, log_end};
 use crate::service::{Apart, Reports, Service};
 use crate::sys::fork::{self, Kept};
+use crate::sys::memory;
 use crate::sys::signals::Signals;
 
 /// Serves connections, a child for each, until TERM or INT.
@@ -34,6 +35,7 @@ pub fn serve<S: Service>(
     signals: &Signals,
 ) -> io::Result<Tally> {
     fork::assert_single_threaded()?;
+    memory::trim();
     let reports = Channel::new(S::REPORTS)?;
     let mut server = Server {
         service,

@@ -37,7 +37,7 @@ const UNABLE: u8 = 71;
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
     flush();
-    spawn(|| {
+    spawn(libc::fork, || {
         signals::become_leaf()?;
         close_others(Kept::new(keep.iter().copied()).iter())?;
         SigSet::all().thread_unblock()?;
@@ -63,7 +63,7 @@ pub fn spawn_server(
     body: impl FnOnce() -> u8,
 ) -> io::Result<Pid> {
     let own = own.as_raw_fd();
-    spawn(|| {
+    spawn(bare_fork, || {
         let before = kept.iter().take_while(|fd| *fd < own);
         let after = kept.iter().skip_while(|fd| *fd < own);
         close_others(before.chain([own]).chain(after))?;
@@ -102,7 +102,7 @@ impl<'a> Kept<'a> {
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
     flush();
-    spawn(|| {
+    spawn(libc::fork, || {
         close_others(Kept::new(keep.iter().copied()).iter())?;
         signals::ignore_terminal_signals()?;
         let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
@@ -118,7 +118,7 @@ fn flush() {
 
 /// Forks; `begin` runs in the child, with every signal blocked, and its value is the exit status.
 #[inline(always)]
-fn spawn(begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
+fn spawn(fork: Fork, begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     debug_assert_eq!(threads(), 1, "a process that forks has no threads");
     let parent = getpid();
     // A signal between the fork and the child's own dispositions would run a handler of the parent's.
@@ -133,16 +133,18 @@ fn spawn(begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     Ok(Pid::from_raw(forked?))
 }
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-unsafe extern "C" {
-    /// fork(2) without what glibc's `fork` does for the sake of threads, which there are none of: the child would write
-    /// to three pages only to reset locks that nobody holds.
-    #[link_name = "_Fork"]
-    fn fork() -> libc::pid_t;
-}
+/// A function that forks.
+type Fork = unsafe extern "C" fn() -> libc::pid_t;
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-use libc::fork;
+/// fork(2) without what the C library adds for the sake of threads: the child would write to three pages only to reset
+/// locks that nobody holds, and to keep a thread id that nobody asks for.
+///
+/// # Safety
+/// The process has one thread, and the child makes none: its C library would not know which thread it is.
+unsafe extern "C" fn bare_fork() -> libc::pid_t {
+    // SAFETY: with no flag but the signal for the parent, clone(2) is fork(2).
+    unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t }
+}
 
 /// The first and the last thing that a child does.
 #[inline(always)]

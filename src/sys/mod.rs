@@ -6,6 +6,7 @@ pub mod cycles;
 pub mod epoll;
 pub mod exit;
 pub mod fork;
+pub mod memory;
 pub mod pipe;
 pub mod poll;
 pub mod shared;

@@ -12,6 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::read;
+
+/// What signalfd(2) says of one signal, in bytes.
+const RECORD: usize = size_of::<libc::signalfd_siginfo>();
+/// Signals that are read at once. Those that wait for more than one are few: one system call empties the descriptor.
+const RECORDS: usize = 4;
 
 /// Set in a child that serves connections once it was asked to end.
 static FINISH: AtomicBool = AtomicBool::new(false);
@@ -57,8 +63,16 @@ impl Signals {
     /// Takes note of what arrived, so that the descriptor is not readable any more: call it when it is, before
     /// [`Signals::take`], and look at everything that a signal may mean before the next wait.
     pub fn clear(&self) {
-        while let Ok(Some(signal)) = self.fd.read_signal() {
-            self.arrived.set(self.arrived.get() | 1 << signal.ssi_signo);
+        let mut records = [0; RECORDS * RECORD];
+        while let Ok(n) = read(&self.fd, &mut records) {
+            for record in records[..n].chunks_exact(RECORD) {
+                // signalfd(2): the number of the signal is the first field.
+                let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
+                self.arrived.set(self.arrived.get() | 1 << number);
+            }
+            if n < records.len() {
+                return;
+            }
         }
     }
 
