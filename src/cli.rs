@@ -73,13 +73,33 @@ pub struct ServerOptions {
     pub pool: usize,
 }
 
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            model: Model::default(),
-            pool: limits::DEFAULT_POOL,
-        }
-    }
+/// Options that all servers share: what they grant their clients.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LimitOptions {
+    /// Serve so many connections at once; others wait [default: what the system allows, at most 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_connections: Option<u32>,
+    /// Serve so many connections of one address at once; others are closed [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_per_address: Option<u32>,
+    /// Close a connection that is silent for so long between requests [default: 5; of echo, 1h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub idle_timeout: Option<Duration>,
+    /// Close a connection on which a whole request takes longer [default: 10; of echo, 1h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub request_timeout: Option<Duration>,
+    /// Close a connection whose client takes no byte for so long [default: 30; of echo, 1h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub send_timeout: Option<Duration>,
+    /// Close a connection after so long in any case [default: 1h; of echo, 24h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub max_lifetime: Option<Duration>,
+    /// Let transfers go on for so long after a signal to stop [default: 10]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub grace: Option<Duration>,
+    /// Let so many connections wait to be accepted [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub backlog: Option<u16>,
 }
 
 /// `cascade create`
@@ -154,6 +174,9 @@ pub struct Tracker {
     /// How clients are served.
     #[command(flatten)]
     pub server: ServerOptions,
+    /// What they are granted.
+    #[command(flatten)]
+    pub limits: LimitOptions,
     /// Keep the registered peers in this file over a restart
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -229,6 +252,9 @@ pub struct Get {
     /// Go on serving for this long after the download (30, 5m, 2h)
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "no_serve")]
     pub seed_for: Option<Duration>,
+    /// What those are granted whom it serves.
+    #[command(flatten)]
+    pub limits: LimitOptions,
     /// Give up when nothing arrived for this long
     #[arg(long, value_name = "SECONDS", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -249,6 +275,9 @@ pub struct Peer {
     /// How clients are served.
     #[command(flatten)]
     pub server: ServerOptions,
+    /// What they are granted.
+    #[command(flatten)]
+    pub limits: LimitOptions,
     /// The data lie in this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
@@ -283,6 +312,9 @@ pub struct EchoServe {
     /// How clients are served.
     #[command(flatten)]
     pub server: ServerOptions,
+    /// What they are granted.
+    #[command(flatten)]
+    pub limits: LimitOptions,
     /// Log the names of clients as well; implies --verbose
     #[arg(short, long)]
     pub resolve: bool,
@@ -401,6 +433,14 @@ fn rate(text: &str) -> Result<u64, String> {
         Ok(ByteSize(0)) => Err("a rate is at least one byte per second".into()),
         Ok(ByteSize(rate)) => Ok(rate),
         Err(_) => Err("a rate is bytes per second, or has a unit: 500000, 500KiB, 2MiB".into()),
+    }
+}
+
+/// How long somebody is waited for: not for ever, but for a moment.
+fn patience(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < Duration::from_millis(1) => Err("at least a millisecond".into()),
+        time => Ok(time),
     }
 }
 

@@ -11,13 +11,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::Status;
+use super::limits::limits_with_pool;
 use crate::cli::{Echo, EchoClient, EchoServe, EchoSide, ServerOptions};
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::rio::{Reader, writen};
 use crate::net::{listen, resolve};
 use crate::output::announce;
-use crate::server::{self, Limits};
+use crate::server::{self, Ledger, Limits};
 use crate::service::echo::EchoService;
 use crate::sys::signals::Signals;
 
@@ -44,17 +45,18 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
         [] => &[ListenAddress::any(0)],
         listen => listen,
     };
-    let listeners = listen::open(addresses)?;
+    let ServerOptions { model, pool } = options.server;
+    let limits = limits_with_pool(Limits::patient(), &options.limits, pool);
+    let listeners = listen::open(addresses, limits.backlog)?;
     let service = service(&options)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])
         .context("cannot catch signals")?;
     announce(&listeners)?;
-    let ServerOptions { model, pool } = options.server;
-    let limits = Limits::patient().with_pool(pool);
-    let tally = server::serve(model, &listeners, &service, &limits, &signals)
+    let ledger = Ledger::new()?;
+    server::serve(model, &listeners, &service, &limits, &ledger, &signals)
         .context("cannot go on serving")?;
-    log::info!("stopped after {tally}");
+    log::info!("stopped after {}", ledger.tally());
     Ok(Status::Done)
 }
 

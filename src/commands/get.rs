@@ -6,12 +6,14 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::environment::or_environment;
+use super::limits::limits;
 use super::{Status, UsageError};
 use crate::cascade_file::data_path;
-use crate::cli::{self, ServerOptions};
+use crate::cli;
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
+use crate::server::{Limits, Model};
 use crate::sys::signals;
 use crate::text::escape_path;
 
@@ -48,7 +50,8 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         )?,
         sources: options.sources,
         listen: serves.then_some(listen),
-        server: ServerOptions::default(),
+        model: Model::default(),
+        limits: limits(Limits::default(), &options.limits),
         daemon: false,
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),
         timeout: options.timeout,

@@ -10,6 +10,7 @@ mod environment;
 pub mod files;
 pub mod get;
 pub mod info;
+mod limits;
 pub mod list;
 pub mod peer;
 pub mod target;

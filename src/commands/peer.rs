@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::Status;
 use super::environment::or_environment;
 use super::get::with_data_paths;
+use super::limits::limits_with_pool;
 use crate::cli;
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
+use crate::server::Limits;
 
 /// Runs the peer; a signal that stops it is what it was waiting for.
 ///
@@ -26,7 +28,8 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
         files: with_data_paths(&options.files, options.directory.as_deref(), None)?,
         sources: options.sources,
         listen: Some(listen),
-        server: options.server,
+        model: options.server.model,
+        limits: limits_with_pool(Limits::default(), &options.limits, options.server.pool),
         daemon: true,
         seed_for: Duration::ZERO,
         timeout: None,

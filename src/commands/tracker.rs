@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
+use super::limits::limits_with_pool;
 use super::{Status, UsageError, target};
 use crate::cli::{self, Tracker};
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::net::listen;
 use crate::output::announce;
-use crate::server::{self, Limits};
+use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::TrackerService;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
@@ -32,24 +33,26 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
     let addresses = listen_addresses(&options, &config);
     let policy = policy(&options, config)?;
     let service = service(&options, policy)?;
-    let listeners = listen::open(&addresses)?;
+    let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
+    let listeners = listen::open(&addresses, limits.backlog)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])
         .context("cannot catch signals")?;
     announce(&listeners)?;
-    let limits = Limits::default().with_pool(options.server.pool);
-    let tally = server::serve(
+    let ledger = Ledger::new()?;
+    server::serve(
         options.server.model,
         &listeners,
         &service,
         &limits,
+        &ledger,
         &signals,
     )
     .context("cannot go on serving")?;
     if let Some(path) = &options.state {
         save(&service, path)?;
     }
-    log::info!("stopped after {tally}");
+    log::info!("stopped after {}", ledger.tally());
     Ok(Status::Done)
 }
 

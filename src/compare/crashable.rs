@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::part;
 use crate::net::listen;
-use crate::server::{self, Limits};
+use crate::server::{self, Ledger, Limits};
 use crate::service::echo::EchoService;
 use crate::service::{Next, Output, Reports, Service, Session};
 use crate::sys::signals::{self, Signals};
@@ -94,11 +94,13 @@ pub fn run() -> io::Result<()> {
         token: format!("{}\n", order.token).into_bytes(),
     };
     let address = "127.0.0.1:0".parse().map_err(io::Error::other)?;
-    let listeners = listen::open(&[address])?;
+    let limits = Limits::default();
+    let listeners = listen::open(&[address], limits.backlog)?;
     let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
     for listener in &listeners {
         println!("listening on {}", listener.local_addr()?);
     }
-    server::serve(model, &listeners, &service, &Limits::default(), &signals)?;
+    let ledger = Ledger::new()?;
+    server::serve(model, &listeners, &service, &limits, &ledger, &signals)?;
     Ok(())
 }

@@ -13,22 +13,20 @@ use super::address::ListenAddress;
 use super::resolve;
 use std::os::fd::AsRawFd;
 
-/// How many connections wait for an accept. `std` would take 128.
-const BACKLOG: i32 = 1024;
 /// How often a free port is looked for that is free for IPv4 and IPv6.
 const ATTEMPTS: usize = 16;
 
 /// Opens the sockets that these addresses name: for a bare port one of each family that the machine has, on the same
-/// port, IPv4 first.
+/// port, IPv4 first. At each of them `backlog` connections may wait to be accepted, as far as the system allows.
 ///
 /// # Errors
 /// Where an address cannot be resolved or is in use; the message names it.
-pub fn open(addresses: &[ListenAddress]) -> io::Result<Vec<TcpListener>> {
+pub fn open(addresses: &[ListenAddress], backlog: u16) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         let opened = match &address.host {
-            Some(host) => open_all(&resolve::here(host, &address.port)?),
-            None => open_any(resolve::port(&address.port)?),
+            Some(host) => open_all(&resolve::here(host, &address.port)?, backlog),
+            None => open_any(resolve::port(&address.port)?, backlog),
         };
         listeners.extend(opened.map_err(|error| context(error, address))?);
     }
@@ -39,15 +37,18 @@ fn context(error: io::Error, address: &ListenAddress) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }
 
-fn open_all(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    addresses.iter().map(|address| open_one(*address)).collect()
+fn open_all(addresses: &[SocketAddr], backlog: u16) -> io::Result<Vec<TcpListener>> {
+    addresses
+        .iter()
+        .map(|address| open_one(*address, backlog))
+        .collect()
 }
 
 /// The wildcard addresses of both families, on one port.
-fn open_any(port: u16) -> io::Result<Vec<TcpListener>> {
+fn open_any(port: u16, backlog: u16) -> io::Result<Vec<TcpListener>> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..ATTEMPTS {
-        let v4 = match open_one((Ipv4Addr::UNSPECIFIED, port).into()) {
+        let v4 = match open_one((Ipv4Addr::UNSPECIFIED, port).into(), backlog) {
             Ok(listener) => Some(listener),
             Err(error) if lacks_family(&error) => None,
             Err(error) => return Err(error),
@@ -57,7 +58,7 @@ fn open_any(port: u16) -> io::Result<Vec<TcpListener>> {
             .map(TcpListener::local_addr)
             .transpose()?
             .map_or(port, |address| address.port());
-        match open_one((Ipv6Addr::UNSPECIFIED, shared).into()) {
+        match open_one((Ipv6Addr::UNSPECIFIED, shared).into(), backlog) {
             Ok(v6) => return Ok(v4.into_iter().chain([v6]).collect()),
             Err(error) if lacks_family(&error) => return v4.map(|v4| vec![v4]).ok_or(error),
             // Somebody has the port that IPv4 got for IPv6: another one, if the choice is ours.
@@ -75,7 +76,7 @@ fn lacks_family(error: &io::Error) -> bool {
     )
 }
 
-fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
+fn open_one(address: SocketAddr, backlog: u16) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -88,7 +89,10 @@ fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&fd, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+    listen(
+        &fd,
+        Backlog::new(i32::from(backlog)).unwrap_or(Backlog::MAXCONN),
+    )?;
     Ok(TcpListener::from(fd))
 }
 
@@ -97,11 +101,15 @@ fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// Where a port was taken meanwhile.
-pub fn again(listeners: &mut [TcpListener], addresses: &[SocketAddr]) -> io::Result<()> {
+pub fn again(
+    listeners: &mut [TcpListener],
+    addresses: &[SocketAddr],
+    backlog: u16,
+) -> io::Result<()> {
     for (listener, address) in listeners.iter_mut().zip(addresses) {
         if !getsockopt(listener, sockopt::AcceptConn)? {
             // The old socket may still have the port; it does not listen, so that both can have it.
-            *listener = open_one(*address)?;
+            *listener = open_one(*address, backlog)?;
         }
     }
     Ok(())

@@ -5,3 +5,4 @@ pub mod bucket;
 pub mod listen;
 pub mod resolve;
 pub mod rio;
+pub mod source;

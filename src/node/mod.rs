@@ -29,11 +29,11 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use crate::cli::{ServerOptions, Sources};
+use crate::cli::Sources;
 use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
-use crate::server::limits;
+use crate::server::{Limits, Model, limits};
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use item::Item;
@@ -49,7 +49,9 @@ pub struct Settings {
     /// Where to serve; nothing where it does not serve.
     pub listen: Option<Vec<ListenAddress>>,
     /// How to serve.
-    pub server: ServerOptions,
+    pub model: Model,
+    /// What those are granted who are served.
+    pub limits: Limits,
     /// A daemon serves until a signal, and never gives up; otherwise the node ends when it has everything.
     pub daemon: bool,
     /// How long to serve after that.
@@ -87,7 +89,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
     let listeners = settings
         .listen
         .as_deref()
-        .map(listen::open)
+        .map(|addresses| listen::open(addresses, settings.limits.backlog))
         .transpose()?
         .unwrap_or_default();
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.

@@ -17,7 +17,7 @@ use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
 use crate::net::bucket::Bucket;
-use crate::server::{self, Limits, Model};
+use crate::server::{self, Ledger, Limits, Model};
 use crate::service::blocks::BlocksService;
 use crate::store::verify;
 use crate::sys::fork;
@@ -34,14 +34,15 @@ pub fn start_listener(
     items: &[Item],
     model: Model,
     limits: &Limits,
+    ledger: &Ledger,
 ) -> io::Result<Pid> {
     let service = BlocksService::new(items.iter().map(Item::served));
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     keep.extend(items.iter().flat_map(Item::descriptors));
     fork::spawn_role(&keep, |signals| {
-        match server::serve(model, &place.listeners, &service, limits, &signals) {
-            Ok(tally) => {
-                log::debug!("served {tally}");
+        match server::serve(model, &place.listeners, &service, limits, ledger, &signals) {
+            Ok(()) => {
+                log::debug!("served {}", ledger.tally());
                 0
             }
             Err(error) => {

@@ -1,5 +1,6 @@
 //! The door: listening sockets, who may come in, and when it closes. Every model has it.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,6 +11,9 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use super::connection::canonical;
+use super::ledger::Ledger;
+use super::limits::Limits;
+use super::reception::{Guest, Reception};
 use crate::sys::poll::{FEW, wait_few, wait_readable};
 use crate::sys::signals::Signals;
 use crate::sys::socket;
@@ -17,20 +21,43 @@ use crate::sys::socket;
 /// How long newcomers are left alone after the system refused a descriptor, a process or a thread: polling on would
 /// spin.
 pub const PAUSE: Duration = Duration::from_millis(100);
+/// A client that is silent for so many seconds is probed so often, in such steps: whoever is gone is found out within
+/// two minutes, however patient the server is.
+const QUIET: u32 = 60;
+const PROBE_EVERY: u32 = 15;
+const PROBES: u32 = 4;
 /// Connections taken from a listener in a row before the loop looks at its other duties.
 const BURST: usize = 64;
 
-/// Makes listeners fit for a loop: a client that gave up between poll and accept must not block it, and what they
-/// accept sends at once (sockets inherit that).
+/// Makes listeners fit for a loop: a client that gave up between poll and accept must not block it. The rest is for
+/// what they accept, for sockets inherit it, at no cost: it sends at once, and clients that are gone without a word are
+/// found out.
 ///
 /// # Errors
 /// Where a socket is broken.
-pub fn prepare(listeners: &[TcpListener]) -> io::Result<()> {
+pub fn prepare(listeners: &[TcpListener], limits: &Limits) -> io::Result<()> {
     for listener in listeners {
         listener.set_nonblocking(true)?;
         setsockopt(listener, sockopt::TcpNoDelay, &true)?;
+        setsockopt(listener, sockopt::KeepAlive, &true)?;
+        setsockopt(listener, sockopt::TcpKeepIdle, &QUIET)?;
+        setsockopt(listener, sockopt::TcpKeepInterval, &PROBE_EVERY)?;
+        setsockopt(listener, sockopt::TcpKeepCount, &PROBES)?;
+        setsockopt(listener, sockopt::TcpUserTimeout, &user_timeout(limits))?;
     }
     Ok(())
+}
+
+/// How long what was sent may stay unacknowledged, in milliseconds; 0 where that is left to the system.
+///
+/// It is a little longer than what the server waits for itself, so that it is the server that counts a timeout; and it
+/// holds for what is still on its way when the server has closed. The system also applies it to a client that is there
+/// and takes nothing, and to probes: so it is of no use to a server that has patience.
+fn user_timeout(limits: &Limits) -> u32 {
+    const LONGEST: Duration = Duration::from_secs(300);
+    const MARGIN: Duration = Duration::from_secs(2);
+    let timeout = (limits.send_timeout <= LONGEST).then_some(limits.send_timeout + MARGIN);
+    timeout.map_or(0, |timeout| timeout.as_millis() as u32)
 }
 
 /// Ends the listening. A process of another role may hold a copy of the descriptor: only shutdown(2) reaches it.
@@ -49,8 +76,8 @@ pub enum Accepted {
     Nobody,
     /// The client gave up, or its network did: accept(2) hands such errors on.
     Gone,
-    /// The system has no room, which was logged: newcomers wait.
-    NoRoom,
+    /// The system has no room, or does not listen any more: newcomers wait.
+    NoRoom(io::Error),
 }
 
 /// Takes one connection, if one waits.
@@ -61,13 +88,20 @@ pub fn accept(listener: &TcpListener) -> Accepted {
     };
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN) => Accepted::Nobody,
-        // It does not listen any more: whoever shut it down will say what is next.
-        Some(Errno::EINVAL) => Accepted::NoRoom,
-        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-            log::warn!("cannot accept a connection: {error}; newcomers wait");
-            Accepted::NoRoom
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINVAL) => {
+            Accepted::NoRoom(error)
         }
         _ => Accepted::Gone,
+    }
+}
+
+/// Logs, not too often, that the system has no room for a connection.
+pub fn log_no_room(error: &io::Error, ledger: &Ledger) {
+    // It does not listen any more: whoever shut it down will say what is next.
+    if error.raw_os_error() != Some(libc::EINVAL) {
+        ledger.grumble(format_args!(
+            "cannot accept a connection: {error}; newcomers wait"
+        ));
     }
 }
 
@@ -76,6 +110,7 @@ pub fn accept(listener: &TcpListener) -> Accepted {
 pub struct Door<'a> {
     listeners: &'a [TcpListener],
     signals: &'a Signals,
+    reception: Reception<'a>,
     paused_until: Option<Instant>,
     stopping: bool,
 }
@@ -96,14 +131,18 @@ impl<'a> Door<'a> {
     ///
     /// # Errors
     /// Where a socket is broken, or there are too many.
-    pub fn open(listeners: &'a [TcpListener], signals: &'a Signals) -> io::Result<Self> {
+    pub fn open(
+        listeners: &'a [TcpListener],
+        signals: &'a Signals,
+        reception: Reception<'a>,
+    ) -> io::Result<Self> {
         if listeners.len() + 2 > FEW {
             return Err(io::Error::other("too many addresses to listen on"));
         }
-        prepare(listeners)?;
         Ok(Self {
             listeners,
             signals,
+            reception,
             paused_until: None,
             stopping: false,
         })
@@ -120,6 +159,7 @@ impl<'a> Door<'a> {
         other: Option<BorrowedFd<'_>>,
         timeout: Duration,
     ) -> io::Result<Ready> {
+        let timeout = timeout.min(self.reception.tick());
         let left = self.pause_left();
         let accepting = room && left.is_none();
         let listeners = self.listeners.iter();
@@ -160,7 +200,7 @@ impl<'a> Door<'a> {
     }
 
     /// Takes the next connection of those that wait; none any more where the server was asked to stop.
-    pub fn accept(&mut self, ready: &mut Ready) -> Option<(TcpStream, SocketAddr)> {
+    pub fn accept(&mut self, ready: &mut Ready) -> Option<Guest> {
         if self.stopping {
             return None;
         }
@@ -173,9 +213,14 @@ impl<'a> Door<'a> {
                 ready.left = BURST;
             }
             match accepted {
-                Accepted::Connection(stream, remote) => return Some((stream, remote)),
+                Accepted::Connection(stream, remote) => {
+                    if let Some(guest) = self.reception.let_in(stream, remote) {
+                        return Some(guest);
+                    }
+                }
                 Accepted::Nobody | Accepted::Gone => {}
-                Accepted::NoRoom => {
+                Accepted::NoRoom(error) => {
+                    log_no_room(&error, self.reception.ledger());
                     self.pause();
                     return None;
                 }
@@ -184,14 +229,22 @@ impl<'a> Door<'a> {
         None
     }
 
+    /// Turns away a connection that was let in, for which the system has no room, and leaves newcomers alone for a
+    /// while.
+    pub fn send_off(&mut self, guest: Guest, why: impl fmt::Display) {
+        self.reception.send_off(guest, why);
+        self.pause();
+    }
+
     /// Leaves newcomers alone for a while.
-    pub fn pause(&mut self) {
+    fn pause(&mut self) {
         self.paused_until = Some(Instant::now() + PAUSE);
     }
 
     /// Stops listening; connections have so long to be finished.
-    pub fn close(self, grace: Duration) -> Grace<'a> {
+    pub fn close(mut self, grace: Duration) -> Grace<'a> {
         stop_listening(self.listeners);
+        self.reception.close_all();
         Grace::new(self.signals, grace)
     }
 }

@@ -13,12 +13,19 @@ use crate::service::Outcome;
 
 /// The children that live, with what is known of each.
 #[derive(Debug)]
-pub struct Children<T>(HashMap<Pid, T>);
+pub struct Children<T> {
+    table: HashMap<Pid, T>,
+    /// Whether they were killed, because their time was over.
+    killed: bool,
+}
 
 /// None yet.
 impl<T> Default for Children<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self {
+            table: HashMap::new(),
+            killed: false,
+        }
     }
 }
 
@@ -29,16 +36,6 @@ pub enum End {
     Exit(Outcome),
     /// Of a signal.
     Signal(Signal),
-}
-
-impl End {
-    /// What that means for the connection that it served.
-    pub fn outcome(self) -> Outcome {
-        match self {
-            Self::Exit(outcome) => outcome,
-            Self::Signal(_) => Outcome::Crashed,
-        }
-    }
 }
 
 impl fmt::Display for End {
@@ -53,22 +50,22 @@ impl fmt::Display for End {
 impl<T> Children<T> {
     /// How many live.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.table.len()
     }
 
     /// Whether none lives.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.table.is_empty()
     }
 
     /// Takes note of a child.
     pub fn insert(&mut self, pid: Pid, child: T) {
-        self.0.insert(pid, child);
+        self.table.insert(pid, child);
     }
 
     /// A child that lives.
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut T> {
-        self.0.get_mut(&pid)
+        self.table.get_mut(&pid)
     }
 
     /// Reaps one child that ended, if there is one: ask until there is none, for signals coalesce and one CHLD may
@@ -94,12 +91,33 @@ impl<T> Children<T> {
 
     /// Forgets a child that was reaped; nothing where it is not of this table.
     pub fn remove(&mut self, pid: Pid) -> Option<T> {
-        self.0.remove(&pid)
+        self.table.remove(&pid)
     }
 
-    /// Sends all of them a signal.
-    pub fn signal(&self, signal: Signal) {
-        for pid in self.0.keys() {
+    /// What the end of a child means for the connection that it served.
+    pub fn outcome(&self, end: End) -> Outcome {
+        match end {
+            End::Exit(outcome) => outcome,
+            // The last resort where time is over: see `crate::sys::alarm`.
+            End::Signal(Signal::SIGALRM) => Outcome::TimedOut,
+            End::Signal(Signal::SIGKILL) if self.killed => Outcome::Disconnected,
+            End::Signal(_) => Outcome::Crashed,
+        }
+    }
+
+    /// Asks all of them to finish.
+    pub fn finish(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Ends all of them.
+    pub fn kill(&mut self) {
+        self.killed = true;
+        self.signal(Signal::SIGKILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.table.keys() {
             // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
             let _ = kill(*pid, signal);
         }

@@ -19,6 +19,7 @@ use nix::poll::PollFlags;
 use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
+use super::ledger::Ledger;
 use super::limits::Limits;
 use super::pace::Pace;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
@@ -89,11 +90,17 @@ pub struct Connection<'a, T, S> {
     stream: T,
     session: S,
     limits: &'a Limits,
+    ledger: &'a Ledger,
     output: Output,
     pace: Pace<'a>,
     phase: Phase,
     /// When the phase ends in a timeout.
     until: Until,
+    /// When all ends in one.
+    end: Instant,
+    /// Responses that are complete, and bytes that were sent and not counted yet.
+    responses: u64,
+    sent: u64,
     /// Whether the socket takes no more for now, and is waited for.
     stalled: bool,
     /// Whether all that had arrived was read: reading on would only say so.
@@ -115,9 +122,15 @@ enum Phase {
 }
 
 impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
-    /// Takes over a socket, which must not block.
+    /// Takes over a socket, which must not block, from a client that was accepted at `now`.
     #[inline(always)]
-    pub fn new(stream: T, session: S, limits: &'a Limits) -> Self {
+    pub fn new(
+        stream: T,
+        session: S,
+        limits: &'a Limits,
+        ledger: &'a Ledger,
+        now: Instant,
+    ) -> Self {
         let pace = Pace::new(limits);
         if pace.is_paced() {
             // Where the system does not know this, turns are less exact.
@@ -127,10 +140,14 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             stream,
             session,
             limits,
+            ledger,
             output: Output::default(),
             pace,
             phase: Phase::Idle,
-            until: Until::In(limits.idle_timeout),
+            until: Until::In(limits.idle_timeout.min(limits.max_lifetime)),
+            end: now + limits.max_lifetime,
+            responses: 0,
+            sent: 0,
             stalled: false,
             dry: false,
             ended: false,
@@ -203,7 +220,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         } else if self.phase == Phase::Idle && !self.session.is_idle() {
             // The deadline is that of the whole request, so it does not move with every byte.
             self.phase = Phase::Receiving;
-            self.until = Until::At(Instant::now() + self.limits.request_timeout);
+            return Ok(self.allow(self.limits.request_timeout));
         }
         Ok(None)
     }
@@ -219,6 +236,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         };
         let count = match self.pace.take(left.min(SEND_SIZE), of_file) {
             Ok(count) => count as usize,
+            Err(until) if until >= self.end => return Ok(Some(Want::End(Outcome::TimedOut))),
             Err(until) => {
                 self.until = Until::At(until);
                 self.stalled = false;
@@ -245,6 +263,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => {
                 self.output.sent(n);
+                self.sent += n as u64;
                 self.pace.moved(n);
                 if of_file && n as u64 == left {
                     self.pace.pass();
@@ -254,10 +273,12 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             }
             Err(Errno::EAGAIN) => {
                 // The deadline is that of the next byte.
-                if !std::mem::replace(&mut self.stalled, true) {
-                    self.until = Until::At(Instant::now() + self.limits.send_timeout);
-                }
-                Ok(Some(Want::Write))
+                let over = if std::mem::replace(&mut self.stalled, true) {
+                    None
+                } else {
+                    self.allow(self.limits.send_timeout)
+                };
+                Ok(over.or(Some(Want::Write)))
             }
             Err(Errno::EINTR) => Ok(None),
             Err(error) => Err(error.into()),
@@ -266,24 +287,46 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
 
     #[inline(always)]
     fn sent_all(&mut self, next: Next) -> io::Result<Option<Want>> {
+        self.count_sent();
+        self.responses += 1;
         match next {
             // The driver has its turn after each response, though the next request may be there already: a client
             // that asks without a pause keeps nobody else from being served, and no server from being stopped.
             Next::Read if self.session.is_idle() => {
                 self.phase = Phase::Idle;
-                self.until = Until::In(self.limits.idle_timeout);
+                let timeout = self.limits.idle_timeout.min(self.limits.max_lifetime);
+                if self.responses > 1 {
+                    return Ok(self.allow(timeout).or(Some(Want::Read)));
+                }
+                // Most clients ask once: for them nobody asks what time it is.
+                self.until = Until::In(timeout);
                 return Ok(Some(Want::Read));
             }
             Next::Read => {
                 self.phase = Phase::Receiving;
-                self.until = Until::At(Instant::now() + self.limits.request_timeout);
-                return Ok(Some(Want::Read));
+                let over = self.allow(self.limits.request_timeout);
+                return Ok(over.or(Some(Want::Read)));
             }
             // All was read: nothing can reset the connection on the way of the response.
             Next::Close(outcome) if self.ended => return Ok(Some(Want::End(outcome))),
             Next::Close(outcome) => self.close(outcome)?,
         }
         Ok(None)
+    }
+
+    /// Allows the phase so long from now on, if the connection may last so long; or ends it.
+    fn allow(&mut self, timeout: Duration) -> Option<Want> {
+        let now = Instant::now();
+        self.until = Until::At((now + timeout).min(self.end));
+        (now >= self.end).then(|| Want::End(self.timed_out()))
+    }
+
+    /// Enters what was sent in the books.
+    #[inline(always)]
+    pub fn count_sent(&mut self) {
+        if self.sent > 0 {
+            self.ledger.sent(std::mem::take(&mut self.sent));
+        }
     }
 
     /// Half-closes the connection: what was sent arrives, and the client sees the end.
@@ -367,6 +410,17 @@ impl Waiter for InChild {
 /// stop, it ends as soon as no response is under way.
 #[inline(always)]
 pub fn converse<T: AsFd, S: Session>(
+    connection: &mut Connection<'_, T, S>,
+    waiter: &impl Waiter,
+    report: impl FnMut(S::Report) -> io::Result<()>,
+) -> Outcome {
+    let outcome = take_turns(connection, waiter, report);
+    connection.count_sent();
+    outcome
+}
+
+#[inline(always)]
+fn take_turns<T: AsFd, S: Session>(
     connection: &mut Connection<'_, T, S>,
     waiter: &impl Waiter,
     mut report: impl FnMut(S::Report) -> io::Result<()>,

@@ -4,37 +4,39 @@
 //! take none.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::accept::Grace;
 use super::connection::{Connection, Until, Waiter, converse, guarded};
+use super::guests::Guests;
+use super::ledger::Ledger;
 use super::limits::Limits;
-use super::tally::{Id, Tally, log_accept, log_end};
-use crate::service::{Apart, Outcome, Service};
+use super::reception::Guest;
+use super::tally::{Id, log_accept, log_end};
+use crate::service::{Apart, Service};
 use crate::sys::poll::{Woken, wait_or_wake};
 
 /// A connection that was accepted and waits for a thread, or has one.
 #[derive(Debug)]
 pub struct Job {
-    stream: TcpStream,
-    remote: SocketAddr,
-    id: Id,
+    guest: Guest,
+    begun: Instant,
 }
 
 /// The threads of a server, and the loop that they belong to.
 pub struct Crew<'a, S> {
     service: &'a S,
     limits: &'a Limits,
+    ledger: &'a Ledger,
+    guests: &'a Guests,
     /// Held by the one writer of the state.
     writing: Mutex<()>,
-    tally: Mutex<Tally>,
     /// Connections accepted and not ended.
     live: AtomicUsize,
     /// So many may be.
@@ -53,13 +55,20 @@ impl<'a, S: Service> Crew<'a, S> {
     ///
     /// # Errors
     /// Where the system has no descriptor left.
-    pub fn new(service: &'a S, limits: &'a Limits, room: usize) -> io::Result<Self> {
+    pub fn new(
+        service: &'a S,
+        limits: &'a Limits,
+        ledger: &'a Ledger,
+        guests: &'a Guests,
+        room: usize,
+    ) -> io::Result<Self> {
         let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         Ok(Self {
             service,
             limits,
+            ledger,
+            guests,
             writing: Mutex::default(),
-            tally: Mutex::default(),
             live: AtomicUsize::new(0),
             room,
             finishing: AtomicBool::new(false),
@@ -93,18 +102,24 @@ impl<'a, S: Service> Crew<'a, S> {
     }
 
     /// Takes a connection in.
-    pub fn job(&self, stream: TcpStream, remote: SocketAddr) -> Job {
-        let id = Id::Number(lock(&self.tally).accepted());
-        log_accept(id, remote);
+    pub fn job(&self, guest: Guest) -> Job {
         self.live.fetch_add(1, Ordering::SeqCst);
-        Job { stream, remote, id }
+        let begun = Instant::now();
+        Job { guest, begun }
     }
 
     /// Serves a connection to its end, in a thread. A panic ends it alone.
-    pub fn serve(&self, Job { stream, remote, id }: Job) {
+    pub fn serve(&self, Job { guest, begun }: Job) {
+        let Guest {
+            stream,
+            remote,
+            place,
+        } = guest;
+        let id = Id::Number(self.ledger.accepted());
+        log_accept(id, remote);
         let outcome = guarded(|| {
             let session = self.service.open(remote, SystemTime::now());
-            let mut connection = Connection::new(&stream, session, self.limits);
+            let mut connection = Connection::new(&stream, session, self.limits, self.ledger, begun);
             converse(&mut connection, self, |report| {
                 let _writing = lock(&self.writing);
                 self.service.apply(remote, report, SystemTime::now());
@@ -115,16 +130,18 @@ impl<'a, S: Service> Crew<'a, S> {
         });
         drop(stream);
         log_end(id, remote, outcome, outcome.describe());
-        self.count_end(outcome);
+        self.ledger.ended(outcome);
+        self.guests.leave(place);
+        self.count_end();
     }
 
-    /// A connection was taken in and there is no thread for it.
-    pub fn turned_away(&self) {
-        self.count_end(Outcome::Disconnected);
+    /// There is no thread for a connection that was taken in: gives it back.
+    pub fn give_up(&self, job: Job) -> Guest {
+        self.count_end();
+        job.guest
     }
 
-    fn count_end(&self, outcome: Outcome) {
-        lock(&self.tally).ended(outcome);
+    fn count_end(&self) {
         let before = self.live.fetch_sub(1, Ordering::SeqCst);
         // The loop only waits for an end where there was no room, or where it stops.
         if before == self.room || self.is_finishing() {
@@ -148,11 +165,6 @@ impl<'a, S: Service> Crew<'a, S> {
             self.clear();
         }
         Ok(())
-    }
-
-    /// What became of all connections.
-    pub fn tally(&self) -> Tally {
-        lock(&self.tally).clone()
     }
 }
 

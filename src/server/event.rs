@@ -13,10 +13,13 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
 
-use super::accept::{Accepted, Grace, PAUSE, accept, prepare, stop_listening};
+use super::accept::{Accepted, Grace, PAUSE, accept, log_no_room, stop_listening};
 use super::connection::{Connection, Want, guarded};
+use super::guests::{Guests, Place};
+use super::ledger::Ledger;
 use super::limits::Limits;
-use super::tally::{Id, Tally, log_accept, log_end};
+use super::reception::{Guest, Reception};
+use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Outcome, Service};
 use crate::sys::signals::Signals;
 
@@ -38,14 +41,18 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
-    prepare(listeners)?;
+) -> io::Result<()> {
+    let guests = Guests::new(limits.max_per_address)?;
     let mut server = Server {
         listeners,
         service,
         limits,
+        ledger,
         signals,
+        guests: &guests,
+        reception: Reception::new(&guests, ledger, service.regret()),
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         clients: Vec::new(),
         live: 0,
@@ -53,21 +60,23 @@ pub fn serve<S: Service>(
         paused_until: None,
         look: Instant::now() + LOOK,
         grace: None,
-        tally: Tally::default(),
     };
     let of_signals = EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL);
     server.epoll.add(signals, of_signals)?;
     while server.grace.is_none() || server.live > 0 {
         server.turn()?;
     }
-    Ok(server.tally)
+    Ok(())
 }
 
 struct Server<'a, S: Service> {
     listeners: &'a [TcpListener],
     service: &'a S,
     limits: &'a Limits,
+    ledger: &'a Ledger,
     signals: &'a Signals,
+    guests: &'a Guests,
+    reception: Reception<'a>,
     epoll: Epoll,
     /// By descriptor, of which the system hands out the lowest that is free.
     clients: Vec<Option<Client<'a, S>>>,
@@ -80,12 +89,12 @@ struct Server<'a, S: Service> {
     look: Instant,
     /// Set once the server was asked to stop.
     grace: Option<Grace<'a>>,
-    tally: Tally,
 }
 
 struct Client<'a, S: Service> {
     connection: Connection<'a, TcpStream, S::Session>,
     remote: SocketAddr,
+    place: Place,
     id: Id,
     /// What epoll was asked for.
     interest: EpollFlags,
@@ -106,7 +115,7 @@ impl<S: Service> Server<'_, S> {
         for event in &events[..ready] {
             match event.data() {
                 SIGNAL => self.look_at_signals()?,
-                token if token >= LISTENER => self.accept((token - LISTENER) as usize)?,
+                token if token >= LISTENER => self.accept((token - LISTENER) as usize),
                 // An event for a connection that ended in this batch may reach its successor, which reads in vain.
                 fd if self.has_hung_up(fd as usize, event) => {
                     self.end(fd as usize, Outcome::Disconnected);
@@ -149,9 +158,10 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    fn timeout(&self) -> EpollTimeout {
+    fn timeout(&mut self) -> EpollTimeout {
         let now = Instant::now();
         let mut timeout = self.service.tick(SystemTime::now(), Apart::InThread);
+        timeout = timeout.min(self.reception.tick());
         let moments = [self.paused_until, (self.live > 0).then_some(self.look)];
         for moment in moments.into_iter().flatten() {
             timeout = timeout.min(moment.saturating_duration_since(now));
@@ -162,50 +172,59 @@ impl<S: Service> Server<'_, S> {
         EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
     }
 
-    fn accept(&mut self, listener: usize) -> io::Result<()> {
+    fn accept(&mut self, listener: usize) {
         if !self.open || self.live >= self.limits.max_connections {
-            return Ok(());
+            return;
         }
         match accept(&self.listeners[listener]) {
-            Accepted::Connection(stream, remote) => self.take_in(stream, remote),
-            Accepted::Nobody | Accepted::Gone => Ok(()),
-            Accepted::NoRoom => {
+            Accepted::Connection(stream, remote) => {
+                if let Some(guest) = self.reception.let_in(stream, remote) {
+                    self.take_in(guest);
+                }
+            }
+            Accepted::Nobody | Accepted::Gone => {}
+            Accepted::NoRoom(error) => {
+                log_no_room(&error, self.ledger);
                 self.paused_until = Some(Instant::now() + PAUSE);
-                Ok(())
             }
         }
     }
 
-    fn take_in(&mut self, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
-        let id = Id::Number(self.tally.accepted());
-        log_accept(id, remote);
-        let fd = stream.as_raw_fd() as usize;
+    fn take_in(&mut self, guest: Guest) {
+        let fd = guest.stream.as_raw_fd() as usize;
         let interest = EpollFlags::EPOLLIN;
-        let added = self
-            .epoll
-            .add(&stream, EpollEvent::new(interest, fd as u64));
-        if let Err(error) = added {
+        let event = EpollEvent::new(interest, fd as u64);
+        if let Err(error) = self.epoll.add(&guest.stream, event) {
             // The user's share of watches is used up, or memory is.
-            log::warn!("cannot wait for {remote}: {error}; newcomers wait");
-            self.tally.ended(Outcome::Disconnected);
+            let why = format_args!("cannot wait for it: {error}; newcomers wait");
+            self.reception.send_off(guest, why);
             self.paused_until = Some(Instant::now() + PAUSE);
-            return Ok(());
+            return;
         }
+        let Guest {
+            stream,
+            remote,
+            place,
+        } = guest;
+        let id = Id::Number(self.ledger.accepted());
+        log_accept(id, remote);
         let session = self.service.open(remote, SystemTime::now());
-        let deadline = Instant::now() + self.limits.idle_timeout;
+        let now = Instant::now();
+        let mut connection = Connection::new(stream, session, self.limits, self.ledger, now);
+        let deadline = connection.deadline();
         if self.clients.len() <= fd {
             self.clients.resize_with(fd + 1, || None);
         }
         self.clients[fd] = Some(Client {
-            connection: Connection::new(stream, session, self.limits),
+            connection,
             remote,
+            place,
             id,
             interest,
             deadline,
         });
         self.live += 1;
         self.look = self.look.min(deadline);
-        Ok(())
     }
 
     /// Lets a connection do what it can.
@@ -250,9 +269,11 @@ impl<S: Service> Server<'_, S> {
 
     /// Closes a connection, with which epoll forgets it.
     fn end(&mut self, fd: usize, outcome: Outcome) {
-        if let Some(client) = self.clients[fd].take() {
+        if let Some(mut client) = self.clients[fd].take() {
+            client.connection.count_sent();
             log_end(client.id, client.remote, outcome, outcome.describe());
-            self.tally.ended(outcome);
+            self.ledger.ended(outcome);
+            self.guests.leave(client.place);
             self.live -= 1;
         }
     }

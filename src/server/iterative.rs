@@ -14,8 +14,11 @@ use nix::sys::signal::Signal;
 
 use super::accept::{Door, Grace, stop_listening};
 use super::connection::{Connection, Until, Waiter, converse, guarded};
+use super::guests::Guests;
+use super::ledger::Ledger;
 use super::limits::Limits;
-use super::tally::{Id, Tally, log_accept, log_end};
+use super::reception::{Guest, Reception};
+use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Service};
 use crate::sys::poll::{Woken, wait_or_wake};
 use crate::sys::signals::Signals;
@@ -29,10 +32,12 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
-    let mut door = Door::open(listeners, signals)?;
-    let mut tally = Tally::default();
+) -> io::Result<()> {
+    let guests = Guests::new(limits.max_per_address)?;
+    let reception = Reception::new(&guests, ledger, service.regret());
+    let mut door = Door::open(listeners, signals, reception)?;
     let meanwhile = Meanwhile {
         service,
         listeners,
@@ -43,24 +48,31 @@ pub fn serve<S: Service>(
     while !door.is_stopping() && !meanwhile.is_finishing() {
         let mut ready = door.wait(true, None, meanwhile.tick())?;
         while !meanwhile.is_finishing()
-            && let Some((stream, remote)) = door.accept(&mut ready)
+            && let Some(guest) = door.accept(&mut ready)
         {
-            let id = Id::Number(tally.accepted());
+            let Guest {
+                stream,
+                remote,
+                place,
+            } = guest;
+            let id = Id::Number(ledger.accepted());
             log_accept(id, remote);
             let outcome = guarded(|| {
                 let session = service.open(remote, SystemTime::now());
-                let mut connection = Connection::new(stream, session, limits);
+                let mut connection =
+                    Connection::new(stream, session, limits, ledger, Instant::now());
                 converse(&mut connection, &meanwhile, |report| {
                     service.apply(remote, report, SystemTime::now());
                     Ok(())
                 })
             });
             log_end(id, remote, outcome, outcome.describe());
-            tally.ended(outcome);
+            ledger.ended(outcome);
+            guests.leave(place);
         }
     }
     stop_listening(listeners);
-    Ok(tally)
+    Ok(())
 }
 
 /// What is looked at while a client is waited for.

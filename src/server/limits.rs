@@ -16,6 +16,8 @@ use crate::net::bucket::Bucket;
 pub struct Limits {
     /// Connections served at once; at the limit newcomers wait in the backlog.
     pub max_connections: usize,
+    /// Connections that one address may have at once, IPv6 by its first 64 bits; the machine itself is exempt.
+    pub max_per_address: u32,
     /// Members of a pool, in the models that have one: so many connections are served at once.
     pub pool: usize,
     /// How long a connection may be silent between requests. Some clients wait for the close (PROTOCOL §4: 5 s).
@@ -24,8 +26,12 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long a client may take no byte of a response.
     pub send_timeout: Duration,
+    /// How long a connection may last, whatever happens on it.
+    pub max_lifetime: Duration,
     /// How long transfers may go on after the server was asked to stop.
     pub grace: Duration,
+    /// How many connections wait to be accepted.
+    pub backlog: u16,
     /// Bytes per second over all connections.
     pub upload: Option<Arc<Bucket>>,
     /// How many connections are served at full speed at once.
@@ -36,11 +42,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: default_max_connections(),
+            max_per_address: 64,
             pool: DEFAULT_POOL,
             idle_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
+            max_lifetime: Duration::from_secs(3600),
             grace: Duration::from_secs(10),
+            backlog: 1024,
             upload: None,
             turns: None,
         }
@@ -48,20 +57,23 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For clients that may be people, who take their time: an hour for a line, and as long to read what comes back.
+    /// For clients that may be people, who take their time: an hour for a line, and as long to read what comes back;
+    /// a day for all.
     pub fn patient() -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
         Self {
             idle_timeout: HOUR,
             request_timeout: HOUR,
             send_timeout: HOUR,
+            max_lifetime: 24 * HOUR,
             ..Self::default()
         }
     }
 
-    /// The same with a pool of this size.
-    pub fn with_pool(self, pool: usize) -> Self {
-        Self { pool, ..self }
+    /// When a process that serves one connection is ended by force: it should have ended by itself before.
+    pub fn last_resort(&self) -> Duration {
+        const MARGIN: Duration = Duration::from_secs(5);
+        self.max_lifetime + MARGIN
     }
 }
 

@@ -16,8 +16,9 @@
 //! | [`accept`] | listening sockets and signals: who comes in, when the door closes |
 //! | [`connection`] | one connection: its session, its socket, its deadlines |
 //! | [`limits`] | what a server grants its clients |
+//! | [`reception`], [`guests`], [`refusals`] | who is let in, who has how many connections, how others are turned away |
 //! | [`pace`], [`turns`] | upload limit and upload slots: how fast a connection may send |
-//! | [`tally`] | how connections ended, and the lines of the log |
+//! | [`ledger`], [`tally`] | how connections ended, and the lines of the log |
 //! | [`children`], [`reports`] | of the models with processes: who lives, what they report |
 //! | [`crew`], [`sbuf`] | of the models with threads: how they are counted, fed and stopped |
 
@@ -26,12 +27,16 @@ pub mod children;
 pub mod connection;
 pub mod crew;
 pub mod event;
+pub mod guests;
 pub mod iterative;
+pub mod ledger;
 pub mod limits;
 pub mod pace;
 pub mod prefork;
 pub mod prethread;
 pub mod process;
+pub mod reception;
+pub mod refusals;
 pub mod reports;
 pub mod sbuf;
 pub mod tally;
@@ -44,6 +49,7 @@ use std::net::TcpListener;
 
 use clap::ValueEnum;
 
+pub use ledger::Ledger;
 pub use limits::Limits;
 pub use tally::Tally;
 
@@ -99,7 +105,7 @@ impl fmt::Display for Model {
 }
 
 /// Serves connections until a TERM or INT, which `signals` must catch (and CHLD, where the model has children); then
-/// lets transfers finish within the grace period, and answers what became of all connections.
+/// lets transfers finish within the grace period. What becomes of all connections is in the ledger.
 ///
 /// Whatever a session reported has taken effect before its reply is sent, or at the latest before whoever connects
 /// after that reply is served.
@@ -112,14 +118,18 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
-    match model {
-        Model::Iterative => iterative::serve(listeners, service, limits, signals),
-        Model::Process => process::serve(listeners, service, limits, signals),
-        Model::Thread => thread::serve(listeners, service, limits, signals),
-        Model::Prethread => prethread::serve(listeners, service, limits, signals),
-        Model::Event => event::serve(listeners, service, limits, signals),
-        Model::Prefork => prefork::serve(listeners, service, limits, signals),
-    }
+) -> io::Result<()> {
+    accept::prepare(listeners, limits)?;
+    let served = match model {
+        Model::Iterative => iterative::serve(listeners, service, limits, ledger, signals),
+        Model::Process => process::serve(listeners, service, limits, ledger, signals),
+        Model::Thread => thread::serve(listeners, service, limits, ledger, signals),
+        Model::Prethread => prethread::serve(listeners, service, limits, ledger, signals),
+        Model::Event => event::serve(listeners, service, limits, ledger, signals),
+        Model::Prefork => prefork::serve(listeners, service, limits, ledger, signals),
+    };
+    ledger.close();
+    served
 }

@@ -8,23 +8,26 @@
 //! only its word for who they were.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::accept::{Accepted, Door, PAUSE, accept};
+use super::accept::{Accepted, Door, PAUSE, accept, log_no_room};
 use super::children::{Children, End};
 use super::connection::{Connection, InChild, converse};
+use super::guests::{Guests, Place};
+use super::ledger::Ledger;
 use super::limits::Limits;
+use super::reception::{Guest, Reception};
 use super::reports::{Channel, ReportOf};
-use super::tally::{Id, Tally, log_accept, log_end};
+use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Outcome, Service};
+use crate::sys::alarm;
 use crate::sys::pipe::Record;
 use crate::sys::poll::wait_readable;
 use crate::sys::shared::Shared;
@@ -46,36 +49,45 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
+) -> io::Result<()> {
     fork::assert_single_threaded()?;
+    let guests = Guests::new(limits.max_per_address)?;
+    let pool = limits.pool.clamp(1, limits.max_connections);
     let reports = Channel::new(S::REPORTS)?;
     let kept = service.descriptors().into_iter().chain(reports.writing());
     let mut server = Server {
         listeners,
         service,
         limits,
+        ledger,
         kept: Kept::new(kept.chain(listeners.iter().map(AsFd::as_fd))),
         reports: &reports,
-        counts: Shared::new(1 + Outcome::ALL.len())?,
+        guests: &guests,
+        seats: Shared::new(pool)?,
+        free: (0..pool).collect(),
         members: Children::default(),
         rest_until: None,
     };
-    let door = Door::open(listeners, signals)?;
+    let door = Door::open(listeners, signals, server.reception())?;
     let door = server.run(door)?;
-    server.stop(door)?;
-    Ok(server.tally())
+    server.stop(door)
 }
 
 struct Server<'a, S: Service> {
     listeners: &'a [TcpListener],
     service: &'a S,
     limits: &'a Limits,
+    ledger: &'a Ledger,
     reports: &'a Channel<Signed<ReportOf<S>>>,
     /// What members need beside what is their own.
     kept: Kept<'a>,
-    /// Connections accepted, and ended by outcome: counted by the members.
-    counts: Shared<AtomicU64>,
+    guests: &'a Guests,
+    /// Where the client is counted that a member serves, or 0: the member may not live to say that it left.
+    seats: Shared<AtomicU64>,
+    /// Seats that no member has.
+    free: Vec<usize>,
     members: Children<Member>,
     /// No member is replaced before this.
     rest_until: Option<Instant>,
@@ -84,6 +96,7 @@ struct Server<'a, S: Service> {
 /// A process of the pool.
 struct Member {
     started: Instant,
+    seat: usize,
     /// Tells it that its report was applied.
     applied: EventFd,
 }
@@ -139,10 +152,11 @@ impl<S: Service> Server<'_, S> {
             self.rest_until = Some(until);
             return until.saturating_duration_since(Instant::now());
         }
-        let pool = self.limits.pool.clamp(1, self.limits.max_connections);
-        while self.members.len() < pool {
-            if let Err(error) = self.start_member() {
-                log::warn!("cannot fork for the pool: {error}");
+        while let Some(seat) = self.free.pop() {
+            if let Err(error) = self.start_member(seat) {
+                self.free.push(seat);
+                let line = format_args!("cannot fork for the pool: {error}; newcomers wait");
+                self.ledger.grumble(line);
                 self.rest_until = Some(Instant::now() + PAUSE);
                 return PAUSE;
             }
@@ -150,10 +164,10 @@ impl<S: Service> Server<'_, S> {
         NEVER
     }
 
-    fn start_member(&mut self) -> io::Result<()> {
+    fn start_member(&mut self, seat: usize) -> io::Result<()> {
         let applied = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
         let pid = fork::spawn_server(&self.kept, applied.as_fd(), || {
-            match self.member(&applied) {
+            match self.member(&self.seats[seat], &applied) {
                 Ok(()) => Outcome::Done.exit_status(),
                 Err(error) => {
                     log::warn!("cannot accept connections: {error}");
@@ -162,8 +176,12 @@ impl<S: Service> Server<'_, S> {
             }
         })?;
         log::debug!("start pid {pid} of the pool");
-        let started = Instant::now();
-        self.members.insert(pid, Member { started, applied });
+        let member = Member {
+            started: Instant::now(),
+            seat,
+            applied,
+        };
+        self.members.insert(pid, member);
         Ok(())
     }
 
@@ -193,6 +211,12 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn member_ended(&mut self, pid: Pid, member: &Member, end: End) {
+        self.free.push(member.seat);
+        let place = self.seats[member.seat].swap(0, Ordering::Relaxed);
+        if let Some(place) = Place::from_number(place) {
+            self.guests.leave(place);
+            self.ledger.ended(self.members.outcome(end));
+        }
         if end == End::Exit(Outcome::Done) {
             log::debug!("end pid {pid} of the pool: {end}");
             return;
@@ -206,31 +230,26 @@ impl<S: Service> Server<'_, S> {
     /// Stops listening, asks the members to finish, and ends those that do not within the grace period.
     fn stop(&mut self, door: Door<'_>) -> io::Result<()> {
         let mut grace = door.close(self.limits.grace);
-        self.members.signal(Signal::SIGTERM);
+        self.members.finish();
         while !self.members.is_empty() {
             if grace.is_over() {
-                self.members.signal(Signal::SIGKILL);
+                self.members.kill();
             }
             grace.wait(self.reports.reading())?;
             self.reap()?;
         }
         self.apply_reports()
     }
-
-    fn tally(&self) -> Tally {
-        let count = |index: usize| self.counts[index].load(Ordering::Relaxed);
-        let ended = Outcome::ALL.into_iter().zip(1..);
-        Tally::of(
-            count(0),
-            ended.map(|(outcome, index)| (outcome, count(index))),
-        )
-    }
 }
 
 // A member.
-impl<S: Service> Server<'_, S> {
+impl<'a, S: Service> Server<'a, S> {
+    fn reception(&self) -> Reception<'a> {
+        Reception::new(self.guests, self.ledger, self.service.regret())
+    }
+
     /// The whole life of a member: accept, serve, accept, until it is asked to end.
-    fn member(&self, applied: &EventFd) -> io::Result<()> {
+    fn member(&self, seat: &AtomicU64, applied: &EventFd) -> io::Result<()> {
         fork::reseed();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         for (index, listener) in (0..).zip(self.listeners) {
@@ -238,36 +257,52 @@ impl<S: Service> Server<'_, S> {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
             epoll.add(listener, EpollEvent::new(flags, index))?;
         }
+        let mut reception = self.reception();
         while !(signals::asked_to_finish() || signals::is_term_pending()) {
-            let Some(index) = epoll::wait_with_mask(&epoll, signals::all_but_term())? else {
+            let mask = signals::blocked_while_waiting();
+            let Some(index) = epoll::wait_with_mask(&epoll, mask, reception.tick())? else {
                 continue;
             };
             match accept(&self.listeners[index as usize]) {
-                Accepted::Connection(stream, remote) => self.converse(&stream, remote, applied),
+                Accepted::Connection(stream, remote) => {
+                    if let Some(guest) = reception.let_in(stream, remote) {
+                        reception.close_all();
+                        self.converse(guest, seat, applied);
+                    }
+                }
                 Accepted::Nobody | Accepted::Gone => {}
-                Accepted::NoRoom => _ = wait_readable(&[], Some(PAUSE))?,
+                Accepted::NoRoom(error) => {
+                    log_no_room(&error, self.ledger);
+                    wait_readable(&[], Some(PAUSE))?;
+                }
             }
         }
         Ok(())
     }
 
-    fn converse(&self, stream: &TcpStream, remote: SocketAddr, applied: &EventFd) {
+    fn converse(&self, guest: Guest, seat: &AtomicU64, applied: &EventFd) {
+        let Guest {
+            stream,
+            remote,
+            place,
+        } = guest;
+        seat.store(place.to_number(), Ordering::Relaxed);
+        alarm::end_after(self.limits.last_resort());
         let id = Id::Process(Pid::this());
         log_accept(id, remote);
-        self.count(0);
+        self.ledger.accepted();
         let session = self.service.open(remote, SystemTime::now());
-        let mut connection = Connection::new(stream, session, self.limits);
+        let now = Instant::now();
+        let mut connection = Connection::new(&stream, session, self.limits, self.ledger, now);
         let outcome = converse(&mut connection, &InChild::default(), |report| {
             self.reports.send(Signed { remote, report })?;
             applied.read()?;
             Ok(())
         });
         log_end(id, remote, outcome, outcome.describe());
-        let index = Outcome::ALL.iter().position(|other| *other == outcome);
-        self.count(1 + index.unwrap_or_default());
-    }
-
-    fn count(&self, index: usize) {
-        self.counts[index].fetch_add(1, Ordering::Relaxed);
+        alarm::cancel();
+        seat.store(0, Ordering::Relaxed);
+        self.ledger.ended(outcome);
+        self.guests.leave(place);
     }
 }

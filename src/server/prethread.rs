@@ -9,9 +9,11 @@ use std::thread;
 
 use super::accept::Door;
 use super::crew::Crew;
+use super::guests::Guests;
+use super::ledger::Ledger;
 use super::limits::Limits;
+use super::reception::Reception;
 use super::sbuf::Sbuf;
-use super::tally::Tally;
 use crate::service::Service;
 use crate::sys::signals::{self, Signals};
 
@@ -24,13 +26,16 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
+) -> io::Result<()> {
     let pool = limits.pool.clamp(1, limits.max_connections);
     // As many wait in the buffer as are served: a thread that is done finds the next one at once.
     let buffer = Sbuf::new(pool);
-    let crew = Crew::new(service, limits, 2 * pool)?;
-    let mut door = Door::open(listeners, signals)?;
+    let guests = Guests::new(limits.max_per_address)?;
+    let crew = Crew::new(service, limits, ledger, &guests, 2 * pool)?;
+    let reception = Reception::new(&guests, ledger, service.regret());
+    let mut door = Door::open(listeners, signals, reception)?;
     let work = || {
         signals::leave_to_the_loop();
         while let Some(job) = buffer.remove() {
@@ -48,8 +53,7 @@ pub fn serve<S: Service>(
         let stopped = crew.stop(door.close(limits.grace));
         buffer.close();
         served.and(stopped)
-    })?;
-    Ok(crew.tally())
+    })
 }
 
 /// The loop: puts connections into the buffer.
@@ -62,9 +66,9 @@ fn feed<S: Service>(
         let mut ready = door.wait(crew.has_room(), Some(crew.news()), crew.tick())?;
         crew.clear();
         while crew.has_room()
-            && let Some((stream, remote)) = door.accept(&mut ready)
+            && let Some(guest) = door.accept(&mut ready)
         {
-            buffer.insert(crew.job(stream, remote));
+            buffer.insert(crew.job(guest));
         }
     }
     Ok(())

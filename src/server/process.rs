@@ -6,19 +6,21 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::time::SystemTime;
-
-use nix::sys::signal::Signal;
+use std::time::{Instant, SystemTime};
 
 use super::accept::Door;
 use super::children::Children;
 use super::connection::{Connection, InChild, converse};
+use super::guests::{Guests, Place};
+use super::ledger::Ledger;
 use super::limits::Limits;
+use super::reception::{Guest, Reception};
 use super::reports::{Channel, ReportOf};
-use super::tally::{Id, Tally, log_accept, log_end};
+use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Reports, Service};
+use crate::sys::alarm;
 use crate::sys::fork::{self, Kept};
 use crate::sys::memory;
 use crate::sys::signals::Signals;
@@ -32,38 +34,43 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
+) -> io::Result<()> {
     fork::assert_single_threaded()?;
     memory::trim();
     let reports = Channel::new(S::REPORTS)?;
+    let guests = Guests::new(limits.max_per_address)?;
     let mut server = Server {
         service,
         limits,
+        ledger,
         kept: Kept::new(service.descriptors().into_iter().chain(reports.writing())),
         reports: &reports,
+        guests: &guests,
         children: Children::default(),
-        tally: Tally::default(),
     };
-    let door = Door::open(listeners, signals)?;
+    let reception = Reception::new(&guests, ledger, service.regret());
+    let door = Door::open(listeners, signals, reception)?;
     let door = server.run(door)?;
-    server.stop(door)?;
-    Ok(server.tally)
+    server.stop(door)
 }
 
 struct Server<'a, S: Service> {
     service: &'a S,
     limits: &'a Limits,
+    ledger: &'a Ledger,
     reports: &'a Channel<ReportOf<S>>,
     /// What children need beside their connection.
     kept: Kept<'a>,
+    guests: &'a Guests,
     children: Children<Child>,
-    tally: Tally,
 }
 
 /// A child that serves a connection.
 struct Child {
     remote: SocketAddr,
+    place: Place,
     reported: bool,
 }
 
@@ -77,17 +84,16 @@ impl<S: Service> Server<'_, S> {
                 self.reap()?;
             }
             while self.has_room()
-                && let Some((stream, remote)) = door.accept(&mut ready)
+                && let Some(guest) = door.accept(&mut ready)
             {
                 // Whoever connected after a subscriber's reply must see the subscriber: its report is in the pipe
                 // by now.
                 self.apply_reports()?;
-                if let Err(error) = self.serve_in_child(&stream, remote) {
-                    log::warn!("cannot fork for {remote}: {error}; newcomers wait");
-                    door.pause();
+                if let Err(error) = self.serve_in_child(&guest) {
+                    door.send_off(guest, format_args!("cannot fork: {error}; newcomers wait"));
                     break;
                 }
-                // Dropping the stream here closes the parent's copy, on every path.
+                // Dropping the guest here closes the parent's copy of its socket.
             }
         }
         Ok(door)
@@ -98,22 +104,28 @@ impl<S: Service> Server<'_, S> {
         self.children.len() < self.limits.max_connections
     }
 
-    fn serve_in_child(&mut self, stream: &TcpStream, remote: SocketAddr) -> io::Result<()> {
-        let (own, now) = (stream.as_fd(), SystemTime::now());
-        let pid = fork::spawn_server(&self.kept, own, || self.child(stream, remote, now))?;
-        log_accept(Id::Process(pid), remote);
-        self.tally.accepted();
-        let reported = false;
-        self.children.insert(pid, Child { remote, reported });
+    fn serve_in_child(&mut self, guest: &Guest) -> io::Result<()> {
+        let now = (SystemTime::now(), Instant::now());
+        let pid = fork::spawn_server(&self.kept, guest.stream.as_fd(), || self.child(guest, now))?;
+        log_accept(Id::Process(pid), guest.remote);
+        self.ledger.accepted();
+        let child = Child {
+            remote: guest.remote,
+            place: guest.place,
+            reported: false,
+        };
+        self.children.insert(pid, child);
         Ok(())
     }
 
     /// The child's whole life.
     #[inline(always)]
-    fn child(&self, stream: &TcpStream, remote: SocketAddr, now: SystemTime) -> u8 {
-        let session = self.service.open(remote, now);
+    fn child(&self, guest: &Guest, (now, begun): (SystemTime, Instant)) -> u8 {
+        alarm::end_after(self.limits.last_resort());
+        let session = self.service.open(guest.remote, now);
+        let connection = Connection::new(&guest.stream, session, self.limits, self.ledger, begun);
         // The process ends with it: nothing has to be dropped.
-        let mut connection = ManuallyDrop::new(Connection::new(stream, session, self.limits));
+        let mut connection = ManuallyDrop::new(connection);
         let report = |report| self.reports.send(report);
         converse(&mut *connection, &InChild::default(), report).exit_status()
     }
@@ -140,8 +152,10 @@ impl<S: Service> Server<'_, S> {
                 self.service.child_ended(pid);
                 continue;
             };
-            log_end(Id::Process(pid), child.remote, end.outcome(), end);
-            self.tally.ended(end.outcome());
+            let outcome = self.children.outcome(end);
+            log_end(Id::Process(pid), child.remote, outcome, end);
+            self.ledger.ended(outcome);
+            self.guests.leave(child.place);
         }
         Ok(())
     }
@@ -149,10 +163,10 @@ impl<S: Service> Server<'_, S> {
     /// Stops listening, asks the children to finish, and ends those that do not within the grace period.
     fn stop(&mut self, door: Door<'_>) -> io::Result<()> {
         let mut grace = door.close(self.limits.grace);
-        self.children.signal(Signal::SIGTERM);
+        self.children.finish();
         while !self.children.is_empty() {
             if grace.is_over() {
-                self.children.signal(Signal::SIGKILL);
+                self.children.kill();
             }
             grace.wait(self.reports.reading())?;
             self.reap()?;

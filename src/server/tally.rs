@@ -8,33 +8,39 @@ use nix::unistd::Pid;
 
 use crate::service::Outcome;
 
-/// Counts of connections by outcome.
+/// Counts of connections, as they were at one moment.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     accepted: u64,
+    turned_away: u64,
+    sent: u64,
     ended: BTreeMap<Outcome, u64>,
 }
 
 impl Tally {
-    /// Counts a connection that was accepted; answers its number, from 1 on.
-    pub fn accepted(&mut self) -> u64 {
-        self.accepted += 1;
-        self.accepted
-    }
-
-    /// Counts a connection that ended.
-    pub fn ended(&mut self, outcome: Outcome) {
-        *self.ended.entry(outcome).or_default() += 1;
-    }
-
-    /// The tally of these counts; what was accepted and has no end has crashed.
-    pub fn of(accepted: u64, ended: impl IntoIterator<Item = (Outcome, u64)>) -> Self {
-        let mut ended: BTreeMap<_, _> = ended.into_iter().filter(|(_, count)| *count > 0).collect();
-        let crashed = accepted.saturating_sub(ended.values().sum());
-        if crashed > 0 {
-            *ended.entry(Outcome::Crashed).or_default() += crashed;
+    /// So many were let in and so many not, so many bytes were sent, and so they ended.
+    pub fn of(
+        accepted: u64,
+        turned_away: u64,
+        sent: u64,
+        ended: impl IntoIterator<Item = (Outcome, u64)>,
+    ) -> Self {
+        Self {
+            accepted,
+            turned_away,
+            sent,
+            ended: ended.into_iter().filter(|(_, count)| *count > 0).collect(),
         }
-        Self { accepted, ended }
+    }
+
+    /// How many there are now.
+    pub fn live(&self) -> u64 {
+        self.accepted.saturating_sub(self.ended.values().sum())
+    }
+
+    /// Bytes that were sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 }
 
@@ -50,7 +56,10 @@ impl fmt::Display for Tally {
                 outcome.describe()
             )?;
         }
-        Ok(())
+        match self.turned_away {
+            0 => Ok(()),
+            count => write!(f, "; {count} turned away"),
+        }
     }
 }
 

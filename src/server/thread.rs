@@ -5,12 +5,15 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::accept::Door;
 use super::crew::Crew;
+use super::guests::Guests;
+use super::ledger::Ledger;
 use super::limits::Limits;
-use super::tally::Tally;
+use super::reception::Reception;
 use crate::service::Service;
 use crate::sys::signals::{self, Signals};
 
@@ -26,34 +29,42 @@ pub fn serve<S: Service>(
     listeners: &[TcpListener],
     service: &S,
     limits: &Limits,
+    ledger: &Ledger,
     signals: &Signals,
-) -> io::Result<Tally> {
-    let crew = Crew::new(service, limits, limits.max_connections)?;
-    let mut door = Door::open(listeners, signals)?;
+) -> io::Result<()> {
+    let guests = Guests::new(limits.max_per_address)?;
+    let crew = Crew::new(service, limits, ledger, &guests, limits.max_connections)?;
+    let reception = Reception::new(&guests, ledger, service.regret());
+    let mut door = Door::open(listeners, signals, reception)?;
     thread::scope(|scope| {
         while !door.is_stopping() {
             let mut ready = door.wait(crew.has_room(), Some(crew.news()), crew.tick())?;
             crew.clear();
             while crew.has_room()
-                && let Some((stream, remote)) = door.accept(&mut ready)
+                && let Some(guest) = door.accept(&mut ready)
             {
-                let job = crew.job(stream, remote);
-                let crew = &crew;
+                // Where there is no thread for it, the loop takes it back.
+                let job = Arc::new(Mutex::new(Some(crew.job(guest))));
+                let (crew, taken) = (&crew, Arc::clone(&job));
                 let life = move || {
                     signals::leave_to_the_loop();
-                    crew.serve(job);
+                    take(&taken).into_iter().for_each(|job| crew.serve(job));
                 };
                 // Dropping the handle detaches the thread: its memory is freed when it ends.
                 let thread = thread::Builder::new().stack_size(STACK);
-                if let Err(error) = thread.spawn_scoped(scope, life) {
-                    log::warn!("cannot start a thread for {remote}: {error}; newcomers wait");
-                    crew.turned_away();
-                    door.pause();
+                if let Err(error) = thread.spawn_scoped(scope, life)
+                    && let Some(job) = take(&job)
+                {
+                    let why = format_args!("cannot start a thread: {error}; newcomers wait");
+                    door.send_off(crew.give_up(job), why);
                     break;
                 }
             }
         }
         crew.stop(door.close(limits.grace))
-    })?;
-    Ok(crew.tally())
+    })
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

@@ -73,6 +73,12 @@ pub trait Service: Sync {
         false
     }
 
+    /// What a client is sent that cannot be served now; nothing where the protocol has no words for it, and a close
+    /// must do.
+    fn regret(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The descriptors that sessions need: a child keeps no others of its parent's.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()

@@ -101,6 +101,10 @@ impl Service for TrackerService {
         }
     }
 
+    fn regret(&self) -> Vec<u8> {
+        Response::refusal("this tracker has no room for your connection, try again later").encode()
+    }
+
     fn tick(&self, now: SystemTime, apart: Apart) -> Duration {
         self.owner().tick(now, apart)
     }

@@ -37,7 +37,7 @@ const UNABLE: u8 = 71;
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
     flush();
-    spawn(libc::fork, || {
+    spawn(libc::fork, SigSet::all(), || {
         signals::become_leaf()?;
         close_others(Kept::new(keep.iter().copied()).iter())?;
         SigSet::all().thread_unblock()?;
@@ -47,9 +47,9 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
 
 /// Forks a process that serves connections, with the descriptor `own` beside those of `kept`.
 ///
-/// All signals stay blocked but while it waits for a client (see [`super::poll::wait_interruptibly`]), where it takes
-/// a TERM to mean that it is to finish. That is the same as to ignore INT, HUP, USR1 and PIPE, at a fraction of the
-/// system calls.
+/// All signals stay blocked but ALRM (see [`super::alarm`]); and but TERM while it waits for a client (see
+/// [`super::poll::wait_interruptibly`]), which it takes to mean that it is to finish. That is the same as to ignore
+/// INT, HUP, USR1 and PIPE, at a fraction of the system calls.
 ///
 /// Every connection pays for what is done here. A page that parent or child write to after the fork has to be copied,
 /// and one of the program that the child is the first to execute has to be mapped: each costs more than a system
@@ -63,7 +63,7 @@ pub fn spawn_server(
     body: impl FnOnce() -> u8,
 ) -> io::Result<Pid> {
     let own = own.as_raw_fd();
-    spawn(bare_fork, || {
+    spawn(bare_fork, signals::blocked_while_working(), || {
         let before = kept.iter().take_while(|fd| *fd < own);
         let after = kept.iter().skip_while(|fd| *fd < own);
         close_others(before.chain([own]).chain(after))?;
@@ -102,7 +102,7 @@ impl<'a> Kept<'a> {
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
     flush();
-    spawn(libc::fork, || {
+    spawn(libc::fork, SigSet::all(), || {
         close_others(Kept::new(keep.iter().copied()).iter())?;
         signals::ignore_terminal_signals()?;
         let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
@@ -116,13 +116,13 @@ fn flush() {
     let _ = io::stdout().flush();
 }
 
-/// Forks; `begin` runs in the child, with every signal blocked, and its value is the exit status.
+/// Forks; `begin` runs in the child, with these signals blocked, and its value is the exit status.
 #[inline(always)]
-fn spawn(fork: Fork, begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
+fn spawn(fork: Fork, blocked: SigSet, begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     debug_assert_eq!(threads(), 1, "a process that forks has no threads");
     let parent = getpid();
     // A signal between the fork and the child's own dispositions would run a handler of the parent's.
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     // SAFETY: the process has one thread, so the child may go on as its parent would have; it never returns from
     // this function, because `child` ends in `_exit`.
     let forked = Errno::result(unsafe { fork() });

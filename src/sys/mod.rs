@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod alarm;
 pub mod cycles;
 pub mod epoll;
 pub mod exit;

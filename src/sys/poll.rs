@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::signals::all_but_term;
+use super::signals::blocked_while_waiting;
 
 /// Waits until a descriptor is ready or `timeout` is over; says which are ready, in order. A signal ends the wait
 /// early, with none ready. Errors and hang-ups count as ready: the read or write that follows tells.
@@ -103,7 +103,7 @@ pub fn wait_few<'a>(
 }
 
 /// Rounds up: a deadline is never missed by waking too early and spinning.
-fn milliseconds(timeout: Duration) -> PollTimeout {
+pub(super) fn milliseconds(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_micros().div_ceil(1000);
     PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
 }
@@ -133,7 +133,7 @@ pub fn wait_interruptibly(
     match ppoll(
         &mut polled,
         Some(TimeSpec::from_duration(timeout)),
-        Some(*all_but_term()),
+        Some(*blocked_while_waiting()),
     ) {
         Ok(0) => Ok(Woken::TimedOut),
         Ok(_) => Ok(Woken::Ready),

@@ -23,7 +23,7 @@ const RECORDS: usize = 4;
 static FINISH: AtomicBool = AtomicBool::new(false);
 
 /// What such a child blocks while it waits. Made before it is forked: see [`super::fork::spawn_server`].
-static ALL_BUT_TERM: OnceLock<SigSet> = OnceLock::new();
+static WHILE_WAITING: OnceLock<SigSet> = OnceLock::new();
 
 /// The signals that a loop waits for.
 #[derive(Debug)]
@@ -130,23 +130,34 @@ pub(super) fn become_leaf() -> io::Result<()> {
 }
 
 /// For the children that will serve connections: TERM means to finish the response and to end. It gets through only
-/// while such a child waits, with the mask [`all_but_term`], so that it cannot fall between a look and a wait. The
+/// while such a child waits, with the mask [`blocked_while_waiting`], so that it cannot fall between a look and a wait. The
 /// parent, which blocks it, never runs the handler.
+///
+/// An alarm ends such a child at any time: whoever started the program may have ignored it.
 fn finish_on_term() -> io::Result<()> {
     extern "C" fn on_term(_: libc::c_int) {
         FINISH.store(true, Ordering::Relaxed);
     }
-    all_but_term();
+    blocked_while_waiting();
+    set(Signal::SIGALRM, SigHandler::SigDfl)?;
     set(Signal::SIGTERM, SigHandler::Handler(on_term))
 }
 
-/// What a child that serves connections blocks while it waits.
-pub fn all_but_term() -> &'static SigSet {
-    ALL_BUT_TERM.get_or_init(|| {
-        let mut blocked = SigSet::all();
+/// What a child that serves connections blocks while it waits: all but what asks it to end, and what makes it.
+pub fn blocked_while_waiting() -> &'static SigSet {
+    WHILE_WAITING.get_or_init(|| {
+        let mut blocked = blocked_while_working();
         blocked.remove(Signal::SIGTERM);
         blocked
     })
+}
+
+/// What such a child blocks at all other times, and its parent while it forks it: all but the alarm, which nobody has
+/// set for the parent.
+pub(super) fn blocked_while_working() -> SigSet {
+    let mut blocked = SigSet::all();
+    blocked.remove(Signal::SIGALRM);
+    blocked
 }
 
 /// In a thread that works for a loop: signals are for the loop, also those that it does not wait for.

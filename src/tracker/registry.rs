@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use super::free_list::FreeList;
 use super::record::{CHUNK_RECORDS, List, Part, Record};
-use super::shares::{Refusal, Shares, Source};
+use super::shares::{Refusal, Shares};
 use super::tables::{Admission, Number, Tables};
 use super::view::View;
 use crate::hash::CascadeHash;
+use crate::net::source::Source;
 
 /// Which files a tracker tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]

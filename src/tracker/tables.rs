@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::index::Index;
 use super::record::{CHUNK_RECORDS, List, Part, RECORD_WORDS, Record, address_word};
 use super::sequence::Sequence;
-use super::shares::{Refusal, Shares, Source};
+use super::shares::{Refusal, Shares};
 use crate::hash::{CascadeHash, HASH_LEN};
+use crate::net::source::Source;
 use crate::sys::shared::Shared;
 
 /// Words of a chunk: what it is, one to spare, and the records; 128 bytes.

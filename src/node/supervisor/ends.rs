@@ -32,6 +32,7 @@ impl Supervisor<'_> {
         };
         if self.listener == Role::Running(pid) {
             log::warn!("the listener ended: {how}; it is started again");
+            self.ledger.close();
             self.listener = Role::Due(Instant::now() + REST);
         } else if let Some((tracker, role)) = self
             .announcers

@@ -22,7 +22,7 @@ use crate::exit::Status;
 use crate::net::bucket::Bucket;
 use crate::net::listen;
 use crate::output::{print_bytes, sum_line};
-use crate::server::Limits;
+use crate::server::{Ledger, Limits};
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -44,6 +44,8 @@ pub struct Supervisor<'a> {
     peers: Vec<SocketAddr>,
     items: Vec<Item>,
     limits: Limits,
+    /// What became of the connections that were served.
+    ledger: Ledger,
     /// The download limit, which all workers keep together.
     download: Option<Arc<Bucket>>,
     listener: Role,
@@ -98,8 +100,9 @@ impl<'a> Supervisor<'a> {
             limits: Limits {
                 upload,
                 turns,
-                ..Limits::default().with_pool(settings.server.pool)
+                ..settings.limits.clone()
             },
+            ledger: Ledger::new()?,
             listener: if serves { Role::Due(now) } else { Role::None },
             place,
             announcers: trackers
@@ -234,13 +237,15 @@ impl<'a> Supervisor<'a> {
         if self.listener.is_due() {
             // A listener that was ended by a signal shut the sockets down.
             let place = &mut self.place;
-            let opened = listen::again(&mut place.listeners, &place.addresses);
+            let backlog = self.limits.backlog;
+            let opened = listen::again(&mut place.listeners, &place.addresses, backlog);
             self.listener = Role::started(opened.and_then(|()| {
                 roles::start_listener(
                     &self.place,
                     &self.items,
-                    self.settings.server.model,
+                    self.settings.model,
                     &self.limits,
+                    &self.ledger,
                 )
             }));
         }

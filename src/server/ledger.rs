@@ -1,0 +1,160 @@
+//! The books of a server: what became of every connection, in memory that all of its processes share.
+//!
+//! Each number is written by whoever knows it, the parent or the process that serves, and may be read by all. A status
+//! block can be asked for at any time, and a process that dies takes nothing with it that was counted.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::tally::Tally;
+use crate::service::Outcome;
+use crate::sys::shared::Shared;
+
+/// Of what may happen a thousand times a second, the log has one line in so long.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Places of the numbers; those of the outcomes follow.
+const ACCEPTED: usize = 0;
+const TURNED_AWAY: usize = 1;
+const SENT: usize = 2;
+const SAID: usize = 3;
+const UNSAID: usize = 4;
+const OUTCOMES: usize = 5;
+
+/// The books.
+#[derive(Debug)]
+pub struct Ledger {
+    cells: Shared<AtomicU64>,
+    /// The clock is CLOCK_MONOTONIC, the same in all processes; it is counted from here.
+    epoch: Instant,
+}
+
+impl Ledger {
+    /// Nothing has happened yet.
+    ///
+    /// # Errors
+    /// Where the memory cannot be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            cells: Shared::new(OUTCOMES + Outcome::ALL.len())?,
+            epoch: Instant::now(),
+        })
+    }
+
+    /// Counts a connection that was let in; answers its number, from 1 on.
+    pub fn accepted(&self) -> u64 {
+        self.add(ACCEPTED, 1) + 1
+    }
+
+    /// Counts a connection that ended.
+    pub fn ended(&self, outcome: Outcome) {
+        self.add(Self::place_of(outcome), 1);
+    }
+
+    /// Counts bytes that were sent.
+    #[inline(always)]
+    pub fn sent(&self, bytes: u64) {
+        self.add(SENT, bytes);
+    }
+
+    /// Counts a connection that was not let in, and says why.
+    pub fn turned_away(&self, remote: SocketAddr, why: impl fmt::Display) {
+        self.add(TURNED_AWAY, 1);
+        self.grumble(format_args!("turned {remote} away: {why}"));
+    }
+
+    /// Logs a line, but not too often: of those that follow soon the log has only the number.
+    pub fn grumble(&self, line: impl fmt::Display) {
+        match self.may_say() {
+            Some(0) => log::warn!("{line}"),
+            Some(unsaid) => log::warn!("{line} (and {unsaid} more times before)"),
+            None => _ = self.add(UNSAID, 1),
+        }
+    }
+
+    /// Whether a line is due; then, how many were left out before it.
+    fn may_say(&self) -> Option<u64> {
+        // Never 0, which says that nothing was said yet.
+        let now = self.epoch.elapsed().as_millis() as u64 + 1;
+        let said = self.get(SAID);
+        let due = said == 0 || now.saturating_sub(said) >= SAY_EVERY.as_millis() as u64;
+        let ours = due
+            && self.cells[SAID]
+                .compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        ours.then(|| self.cells[UNSAID].swap(0, Ordering::Relaxed))
+    }
+
+    /// The figures as they are now.
+    pub fn tally(&self) -> Tally {
+        // Ends first: whoever ends meanwhile counts as there, and nobody as gone who had not come.
+        let ended = Outcome::ALL.map(|outcome| (outcome, self.get(Self::place_of(outcome))));
+        Tally::of(
+            self.get(ACCEPTED),
+            self.get(TURNED_AWAY),
+            self.get(SENT),
+            ended,
+        )
+    }
+
+    /// No process serves any more: a connection without an end has crashed. Says what was left out of the log.
+    pub fn close(&self) {
+        self.add(Self::place_of(Outcome::Crashed), self.tally().live());
+        match self.cells[UNSAID].swap(0, Ordering::Relaxed) {
+            0 => {}
+            unsaid => log::warn!("{unsaid} lines about connections turned away were left out"),
+        }
+    }
+
+    fn place_of(outcome: Outcome) -> usize {
+        let index = Outcome::ALL.iter().position(|other| *other == outcome);
+        OUTCOMES + index.unwrap_or_default()
+    }
+
+    fn get(&self, place: usize) -> u64 {
+        self.cells[place].load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn add(&self, place: usize, count: u64) -> u64 {
+        self.cells[place].fetch_add(count, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_has_crashed_once_nobody_serves() {
+        let ledger = Ledger::new().expect("memory");
+        assert_eq!((ledger.accepted(), ledger.accepted()), (1, 2));
+        ledger.ended(Outcome::Done);
+        ledger.sent(7);
+        let tally = ledger.tally();
+        assert_eq!(tally.live(), 1);
+        assert_eq!(tally.to_string(), "2 connections: done 1");
+        ledger.close();
+        assert_eq!(
+            ledger.tally().to_string(),
+            "2 connections: done 1, crashed 1"
+        );
+        ledger.close();
+        assert_eq!(ledger.tally().live(), 0);
+    }
+
+    #[test]
+    fn of_many_lines_one_is_said_and_the_others_are_counted() {
+        let ledger = Ledger::new().expect("memory");
+        let remote = "192.0.2.1:1".parse().expect("an address");
+        (0..1000).for_each(|_| ledger.turned_away(remote, "it is a test"));
+        assert_eq!(ledger.get(UNSAID), 999);
+        assert_eq!(
+            ledger.tally().to_string(),
+            "0 connections; 1000 turned away"
+        );
+    }
+}
