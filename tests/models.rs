@@ -2,213 +2,16 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use common::process::Server;
-use common::sample::Sample;
-use common::scene::Scene;
+use common::subject::{Kind, POOL, Subject, peer, zombies};
 use common::{clients, eventually, trackers};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
-
-/// Blocks of the file that the peer serves.
-const BLOCK: usize = 3000;
-/// Members of the pools.
-const POOL: usize = 8;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Echo,
-    Tracker,
-    Peer,
-}
-
-/// A server that runs, and how to talk to it.
-struct Subject {
-    kind: Kind,
-    model: &'static str,
-    sample: Sample,
-    server: Server,
-    // After the server, which it outlives.
-    scene: Scene,
-}
-
-/// How often in a row a server must look the same to be at rest.
-const LOOKS: u32 = 20;
-
-impl Subject {
-    fn start(kind: Kind, model: &'static str) -> Self {
-        Self::start_with(kind, model, &[])
-    }
-
-    #[track_caller]
-    fn start_with(kind: Kind, model: &'static str, options: &[&str]) -> Self {
-        let scene = Scene::new();
-        let sample = Sample::new("data", 20 * BLOCK, BLOCK);
-        let pool = POOL.to_string();
-        let with = |invocation: common::scene::Invocation<'_>| {
-            invocation
-                .args(["-l", "127.0.0.1:0", "--model", model, "--pool", &pool])
-                .args(options)
-                .serve()
-        };
-        let server = match kind {
-            Kind::Echo => with(scene.cascade("echo").arg("serve")),
-            Kind::Tracker => with(scene.cascade("tracker").arg("--open")),
-            Kind::Peer => {
-                sample.write_data(&scene.path(""));
-                let cascade = sample.write_cascade(&scene.path(""));
-                with(scene.cascade("peer").arg(cascade))
-            }
-        };
-        Self {
-            kind,
-            model,
-            sample,
-            server,
-            scene,
-        }
-    }
-
-    fn connect(&self) -> TcpStream {
-        clients::connect(self.server.address())
-    }
-
-    /// A request; what it asks for depends on `number`.
-    fn request(&self, number: usize) -> Vec<u8> {
-        match self.kind {
-            Kind::Echo => format!("line {number} \0\u{ff}\n").into_bytes(),
-            Kind::Tracker => subscribe(number),
-            Kind::Peer => clients::request(&self.sample.hash(), (number % 20) as u64),
-        }
-    }
-
-    /// Reads the reply to a request, which must be the right one.
-    #[track_caller]
-    fn check_reply(&self, stream: &mut TcpStream, number: usize) {
-        match self.kind {
-            Kind::Echo => {
-                let mut line = vec![0; self.request(number).len()];
-                stream.read_exact(&mut line).expect("an echo");
-                assert_eq!(line, self.request(number));
-            }
-            Kind::Tracker => {
-                let mut reply = Vec::new();
-                stream.read_to_end(&mut reply).expect("a response");
-                assert_eq!(reply.first(), Some(&0), "{reply:02x?}");
-                assert_eq!((reply.len() - 5) % 12, 0);
-            }
-            Kind::Peer => {
-                let (status, block) = clients::response(stream).expect("a response");
-                assert_eq!(status, 0);
-                let expected = self.sample.block((number % 20) as u64);
-                assert!(Some(&block[..]) == expected, "it is another block");
-            }
-        }
-    }
-
-    /// One connection with one request.
-    #[track_caller]
-    fn exchange(&self, number: usize) {
-        let mut stream = self.connect();
-        stream
-            .write_all(&self.request(number))
-            .expect("the server reads");
-        self.check_reply(&mut stream, number);
-    }
-
-    fn serves_one_after_the_other(&self) -> bool {
-        self.model == "iterative"
-    }
-
-    /// How many processes it has when nobody is connected.
-    fn processes(&self) -> usize {
-        let roles = if self.kind == Kind::Peer { 2 } else { 1 };
-        let members = if self.model == "prefork" { POOL } else { 0 };
-        roles + members
-    }
-
-    /// What each process has: descriptors and threads.
-    fn inventory(&self) -> BTreeMap<i32, (usize, usize)> {
-        let count = |pid: Pid, what: &str| {
-            fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count)
-        };
-        let left = self.scene.left();
-        left.into_iter()
-            .map(|pid| (pid.as_raw(), (count(pid, "fd"), count(pid, "task"))))
-            .collect()
-    }
-
-    /// What it has at rest, once its processes have begun.
-    #[track_caller]
-    fn baseline(&self) -> BTreeMap<i32, (usize, usize)> {
-        self.exchange(0);
-        let mut before = BTreeMap::new();
-        let mut looks = 0;
-        eventually("the server rests", || {
-            let now = self.inventory();
-            let rests = now == before && now.len() == self.processes();
-            before = now;
-            // On a busy machine a process that was just forked may not have got to closing what is not its own.
-            looks = if rests { looks + 1 } else { 0 };
-            looks >= LOOKS
-        });
-        before
-    }
-
-    /// Checks that nothing is left of all connections, while the server runs and afterwards.
-    #[track_caller]
-    fn assert_back_to(self, baseline: &BTreeMap<i32, (usize, usize)>) {
-        eventually("processes, threads and descriptors are as before", || {
-            self.inventory() == *baseline && zombies(baseline).is_empty()
-        });
-        let Self { server, scene, .. } = self;
-        server.stop();
-        scene.assert_nothing_left();
-    }
-
-    /// Waits until the server has accepted so many connections: with `-v` it says so.
-    #[track_caller]
-    fn wait_for_accepts(&self, count: usize) {
-        eventually("the server accepts", || {
-            let log = self.server.process().stderr();
-            log.lines()
-                .filter(|line| line.contains("]: accept "))
-                .count()
-                >= count
-        });
-    }
-}
-
-/// A subscription of a peer with a port of its own.
-fn subscribe(number: usize) -> Vec<u8> {
-    trackers::request(2, &[7; 32], peer(number))
-}
-
-fn peer(number: usize) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_000 + number as u16)
-}
-
-/// Children of these processes that ended and were not waited for.
-fn zombies(of: &BTreeMap<i32, (usize, usize)>) -> Vec<String> {
-    let stats = fs::read_dir("/proc")
-        .expect("/proc is mounted")
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    stats
-        .filter(|stat| {
-            // What follows the name, which is in parentheses: state, parent.
-            let mut words = stat.rsplit(") ").next().unwrap_or("").split(' ');
-            let zombie = words.next() == Some("Z");
-            let parent = words.next().and_then(|parent| parent.parse().ok());
-            zombie && parent.is_some_and(|parent: i32| of.contains_key(&parent))
-        })
-        .collect()
-}
 
 fn byte_wise_and_pipelined_requests(kind: Kind, model: &'static str) {
     let subject = Subject::start(kind, model);
@@ -439,50 +242,17 @@ fn who_finds_all_members_busy_waits() {
     }
 }
 
-macro_rules! every_model {
-    ($($test:ident: $($model:ident)*;)*) => {$(
-        mod $test {$(
-            #[test]
-            fn $model() {
-                super::$test(stringify!($model));
-            }
-        )*}
-    )*};
-}
-
-every_model! {
+crate::under_every_model! {
     a_subscriber_is_visible_after_its_reply: iterative process thread prethread event prefork;
     the_state_is_saved_while_the_tracker_runs: iterative process thread prethread event prefork;
 }
 
-macro_rules! every_service_under_every_model {
-    ($($service:ident $kind:ident: $($model:ident)*;)*) => {$(
-        mod $service {$(
-            mod $model {
-                const MODEL: &str = stringify!($model);
-
-                every_service_under_every_model!(@tests $kind
-                    byte_wise_and_pipelined_requests
-                    idle_clients_beside_active_ones
-                    half_close
-                    resets
-                    five_hundred_connections_in_sequence
-                    a_hundred_connections_at_once
-                    a_term_while_busy
-                );
-            }
-        )*}
-    )*};
-    (@tests $kind:ident $($test:ident)*) => {$(
-        #[test]
-        fn $test() {
-            crate::$test(crate::Kind::$kind, MODEL);
-        }
-    )*};
-}
-
-every_service_under_every_model! {
-    echo Echo: iterative process thread prethread event prefork;
-    tracker Tracker: iterative process thread prethread event prefork;
-    peer Peer: iterative process thread prethread event prefork;
+crate::every_service_under_every_model! {
+    byte_wise_and_pipelined_requests
+    idle_clients_beside_active_ones
+    half_close
+    resets
+    five_hundred_connections_in_sequence
+    a_hundred_connections_at_once
+    a_term_while_busy
 }

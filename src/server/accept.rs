@@ -298,3 +298,36 @@ impl<'a> Grace<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::getsockopt;
+
+    /// Nothing has to be set for each connection.
+    #[test]
+    fn what_is_accepted_inherits_the_options_of_its_listener() {
+        let listeners = [TcpListener::bind("127.0.0.1:0").expect("a free port")];
+        let limits = Limits::default();
+        prepare(&listeners, &limits).expect("a socket takes options");
+        let address = listeners[0].local_addr().expect("it is bound");
+        let _client = TcpStream::connect(address).expect("it listens");
+        let Accepted::Connection(accepted, _) = accept(&listeners[0]) else {
+            panic!("nobody waits");
+        };
+        assert_eq!(getsockopt(&accepted, sockopt::TcpNoDelay), Ok(true));
+        assert_eq!(getsockopt(&accepted, sockopt::KeepAlive), Ok(true));
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle), Ok(QUIET));
+        assert_eq!(
+            getsockopt(&accepted, sockopt::TcpKeepInterval),
+            Ok(PROBE_EVERY)
+        );
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepCount), Ok(PROBES));
+        assert_eq!(getsockopt(&accepted, sockopt::TcpUserTimeout), Ok(32_000));
+    }
+
+    #[test]
+    fn a_patient_server_leaves_it_to_the_system_how_long_data_stay_unacknowledged() {
+        assert_eq!(user_timeout(&Limits::patient()), 0);
+    }
+}

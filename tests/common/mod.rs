@@ -10,6 +10,7 @@ pub mod process;
 pub mod sample;
 pub mod scene;
 pub mod standin;
+pub mod subject;
 pub mod trackers;
 
 use std::time::{Duration, Instant};
