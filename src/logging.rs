@@ -102,6 +102,16 @@ impl Drop for Diverted {
     }
 }
 
+/// Logs a status block, for which a signal asked: its lines stay together.
+pub fn status(lines: &[String]) {
+    let pid = std::process::id();
+    let block: Vec<String> = lines
+        .iter()
+        .map(|line| format!("cascade[{pid}]: status: {line}"))
+        .collect();
+    say(&block.join("\n"));
+}
+
 /// Says an error and its causes, on one line.
 pub fn complain(error: &anyhow::Error) {
     say(&format!(

@@ -50,8 +50,13 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
     let listeners = listen::open(addresses, limits.backlog)?;
     let service = service(&options)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])
-        .context("cannot catch signals")?;
+    let signals = Signals::new(&[
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGCHLD,
+        Signal::SIGUSR1,
+    ])
+    .context("cannot catch signals")?;
     announce(&listeners)?;
     let ledger = Ledger::new()?;
     server::serve(model, &listeners, &service, &limits, &ledger, &signals)

@@ -1,5 +1,7 @@
 //! What the commands on files share: opening what the user named, showing names, printing results.
 
+use std::fs::File;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -32,7 +34,20 @@ pub fn cores() -> NonZeroUsize {
 /// # Errors
 /// As [`CascadeFile::read`], with its name.
 pub fn read_cascade(path: &Path) -> anyhow::Result<CascadeFile> {
-    CascadeFile::read(path).map_err(|error| match error {
+    read_cascade_with(path, |path| File::open(path))
+}
+
+/// Reads a cascade file that is opened in this way.
+///
+/// # Errors
+/// As [`CascadeFile::read`], with its name.
+pub fn read_cascade_with(
+    path: &Path,
+    open: impl FnOnce(&Path) -> io::Result<File>,
+) -> anyhow::Result<CascadeFile> {
+    let read = open(path).map_err(ReadError::Io);
+    let read = read.and_then(|file| CascadeFile::read_open(&file));
+    read.map_err(|error| match error {
         ReadError::Io(error) => cannot("read", path, error),
         ReadError::Format(error) => cannot("read", path, error),
     })

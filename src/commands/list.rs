@@ -1,5 +1,6 @@
 //! `cascade list`: the peers that a tracker knows.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,7 @@ use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 pub fn run(options: &List) -> anyhow::Result<Status> {
     let request = Request {
         command: Command::List,
-        hash: target::hash_of(&options.target)?,
+        hash: target::hash_of(&options.target, |path| File::open(path))?,
         peer: NOBODY,
     };
     let named = or_environment(options.tracker.iter().cloned().collect())?;

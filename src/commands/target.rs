@@ -1,6 +1,10 @@
 //! `CASCADE|HASH` on the command line.
 
-use super::files::read_cascade;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::files::read_cascade_with;
 use crate::cli::Target;
 use crate::hash::CascadeHash;
 
@@ -8,9 +12,12 @@ use crate::hash::CascadeHash;
 ///
 /// # Errors
 /// Where the cascade file cannot be read, or is none.
-pub fn hash_of(target: &Target) -> anyhow::Result<CascadeHash> {
+pub fn hash_of(
+    target: &Target,
+    open: fn(&Path) -> io::Result<File>,
+) -> anyhow::Result<CascadeHash> {
     match target {
         Target::Hash(hash) => Ok(*hash),
-        Target::CascadeFile(path) => Ok(read_cascade(path)?.hash()),
+        Target::CascadeFile(path) => Ok(read_cascade_with(path, open)?.hash()),
     }
 }

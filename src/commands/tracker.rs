@@ -1,8 +1,11 @@
 //! `cascade tracker`: knows the peers of each file.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::hash::RandomState;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -17,6 +20,7 @@ use crate::net::listen;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::TrackerService;
+use crate::store::open_data;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use crate::tracker::config::Config;
@@ -29,15 +33,24 @@ use crate::tracker::registry::{Registry, Tracked};
 /// Where it cannot begin, or cannot save its state at the end.
 pub fn run(options: Tracker) -> anyhow::Result<Status> {
     logging::set_verbose(options.verbose);
-    let config = read_config(&options)?;
+    let options = Arc::new(options);
+    let config = read_config(&options, open)?;
     let addresses = listen_addresses(&options, &config);
-    let policy = policy(&options, config)?;
+    let policy = policy(&options, config, open)?;
     let service = service(&options, policy)?;
+    let again = Arc::clone(&options);
+    let service = service.with_policy_from(Box::new(move || read_policy(&again, open_again)));
     let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     let listeners = listen::open(&addresses, limits.backlog)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])
-        .context("cannot catch signals")?;
+    let signals = Signals::new(&[
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGCHLD,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+    ])
+    .context("cannot catch signals")?;
     announce(&listeners)?;
     let ledger = Ledger::new()?;
     server::serve(
@@ -56,13 +69,31 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-fn read_config(options: &Tracker) -> anyhow::Result<Config> {
-    match &options.config {
-        None => Ok(Config::default()),
-        Some(path) => {
-            Config::read(path).with_context(|| format!("cannot read {}", escape_path(path)))
-        }
-    }
+/// How a file is opened that is named on the command line.
+type Open = fn(&Path) -> io::Result<File>;
+
+/// At the start anything will do, a pipe as well.
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Later nothing is waited for: clients would wait, too.
+fn open_again(path: &Path) -> io::Result<File> {
+    open_data(path)
+}
+
+/// What the operator wants, from the files as they are now. The port stays what it was.
+fn read_policy(options: &Tracker, open: Open) -> anyhow::Result<Policy> {
+    policy(options, read_config(options, open)?, open)
+}
+
+fn read_config(options: &Tracker, open: Open) -> anyhow::Result<Config> {
+    let Some(path) = &options.config else {
+        return Ok(Config::default());
+    };
+    let reading = || format!("cannot read {}", escape_path(path));
+    let file = open(path).with_context(reading)?;
+    Config::read_open(file).with_context(reading)
 }
 
 /// The command line, else the configuration file, else the port that trackers have.
@@ -74,11 +105,11 @@ fn listen_addresses(options: &Tracker, config: &Config) -> Vec<ListenAddress> {
     }
 }
 
-fn policy(options: &Tracker, config: Config) -> anyhow::Result<Policy> {
+fn policy(options: &Tracker, config: Config, open: Open) -> anyhow::Result<Policy> {
     let named: BTreeSet<_> = options
         .targets
         .iter()
-        .map(target::hash_of)
+        .map(|target| target::hash_of(target, open))
         .collect::<anyhow::Result<_>>()?;
     let hashes = &named | &config.hashes;
     let tracked = if options.open {

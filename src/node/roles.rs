@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use anyhow::Context;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::announcer::{self, Announced};
@@ -39,7 +40,7 @@ pub fn start_listener(
     let service = BlocksService::new(items.iter().map(Item::served));
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     keep.extend(items.iter().flat_map(Item::descriptors));
-    fork::spawn_role(&keep, |signals| {
+    fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
         match server::serve(model, &place.listeners, &service, limits, ledger, &signals) {
             Ok(()) => {
                 log::debug!("served {}", ledger.tally());
@@ -145,7 +146,7 @@ pub fn start_downloader(
     settings: &Settings,
     limit: Option<&Bucket>,
 ) -> io::Result<Pid> {
-    fork::spawn_role(&item.descriptors(), |signals| {
+    fork::spawn_role(&item.descriptors(), &[], |signals| {
         let cascade = match item.load() {
             Ok(cascade) => cascade,
             Err(error) => {

@@ -18,6 +18,7 @@ use super::connection::{Connection, Want, guarded};
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;
+use super::orders;
 use super::reception::{Guest, Reception};
 use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Outcome, Service};
@@ -309,6 +310,8 @@ impl<S: Service> Server<'_, S> {
     /// Stops listening where that was asked for. Every connection does what it still can, and ends if it is idle then.
     fn look_at_signals(&mut self) -> io::Result<()> {
         self.signals.clear();
+        let helpers = format_args!("children: none");
+        orders::heed(self.signals, self.service, self.ledger, helpers);
         let asked = [Signal::SIGTERM, Signal::SIGINT];
         if self.grace.is_none() && self.signals.take_any(&asked).is_some() {
             stop_listening(self.listeners);

@@ -17,6 +17,7 @@ use super::connection::{Connection, Until, Waiter, converse, guarded};
 use super::guests::Guests;
 use super::ledger::Ledger;
 use super::limits::Limits;
+use super::orders;
 use super::reception::{Guest, Reception};
 use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Service};
@@ -43,10 +44,14 @@ pub fn serve<S: Service>(
         listeners,
         signals,
         limits,
+        ledger,
         grace: RefCell::default(),
     };
     while !door.is_stopping() && !meanwhile.is_finishing() {
         let mut ready = door.wait(true, None, meanwhile.tick())?;
+        if ready.signal {
+            meanwhile.heed();
+        }
         while !meanwhile.is_finishing()
             && let Some(guest) = door.accept(&mut ready)
         {
@@ -81,6 +86,7 @@ struct Meanwhile<'a, S> {
     listeners: &'a [TcpListener],
     signals: &'a Signals,
     limits: &'a Limits,
+    ledger: &'a Ledger,
     /// Set once the server was asked to stop.
     grace: RefCell<Option<Grace<'a>>>,
 }
@@ -90,9 +96,16 @@ impl<S: Service> Meanwhile<'_, S> {
         self.service.tick(SystemTime::now(), Apart::InThread)
     }
 
+    /// Does what signals ask for beside an end.
+    fn heed(&self) {
+        let helpers = format_args!("children: none");
+        orders::heed(self.signals, self.service, self.ledger, helpers);
+    }
+
     /// Looks at what a signal may have asked for.
     fn look_at_signals(&self) {
         self.signals.clear();
+        self.heed();
         let mut grace = self.grace.borrow_mut();
         let asked = [Signal::SIGTERM, Signal::SIGINT];
         if grace.is_none() && self.signals.take_any(&asked).is_some() {

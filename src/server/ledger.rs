@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::tally::Tally;
 use crate::service::Outcome;
 use crate::sys::shared::Shared;
+use crate::text::without_errno;
 
 /// Of what may happen a thousand times a second, the log has one line in so long.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -68,10 +69,14 @@ impl Ledger {
 
     /// Logs a line, but not too often: of those that follow soon the log has only the number.
     pub fn grumble(&self, line: impl fmt::Display) {
-        match self.may_say() {
-            Some(0) => log::warn!("{line}"),
-            Some(unsaid) => log::warn!("{line} (and {unsaid} more times before)"),
-            None => _ = self.add(UNSAID, 1),
+        let Some(unsaid) = self.may_say() else {
+            self.add(UNSAID, 1);
+            return;
+        };
+        let line = without_errno(&line.to_string());
+        match unsaid {
+            0 => log::warn!("{line}"),
+            unsaid => log::warn!("{line} ({unsaid} lines before this were left out)"),
         }
     }
 

@@ -18,6 +18,7 @@
 //! | [`limits`] | what a server grants its clients |
 //! | [`reception`], [`guests`], [`refusals`] | who is let in, who has how many connections, how others are turned away |
 //! | [`pace`], [`turns`] | upload limit and upload slots: how fast a connection may send |
+//! | [`orders`] | what signals ask of a server that goes on serving |
 //! | [`ledger`], [`tally`] | how connections ended, and the lines of the log |
 //! | [`children`], [`reports`] | of the models with processes: who lives, what they report |
 //! | [`crew`], [`sbuf`] | of the models with threads: how they are counted, fed and stopped |
@@ -31,6 +32,7 @@ pub mod guests;
 pub mod iterative;
 pub mod ledger;
 pub mod limits;
+pub mod orders;
 pub mod pace;
 pub mod prefork;
 pub mod prethread;

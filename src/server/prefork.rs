@@ -9,7 +9,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +23,7 @@ use super::connection::{Connection, InChild, converse};
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;
+use super::orders;
 use super::reception::{Guest, Reception};
 use super::reports::{Channel, ReportOf};
 use super::tally::{Id, log_accept, log_end};
@@ -56,13 +57,12 @@ pub fn serve<S: Service>(
     let guests = Guests::new(limits.max_per_address)?;
     let pool = limits.pool.clamp(1, limits.max_connections);
     let reports = Channel::new(S::REPORTS)?;
-    let kept = service.descriptors().into_iter().chain(reports.writing());
     let mut server = Server {
         listeners,
         service,
         limits,
         ledger,
-        kept: Kept::new(kept.chain(listeners.iter().map(AsFd::as_fd))),
+        kept: kept(service, &reports, listeners),
         reports: &reports,
         guests: &guests,
         seats: Shared::new(pool)?,
@@ -71,8 +71,25 @@ pub fn serve<S: Service>(
         rest_until: None,
     };
     let door = Door::open(listeners, signals, server.reception())?;
-    let door = server.run(door)?;
+    let door = server.run(door, signals)?;
     server.stop(door)
+}
+
+/// What members need beside what is their own.
+fn kept<S: Service>(
+    service: &S,
+    reports: &Channel<Signed<ReportOf<S>>>,
+    listeners: &[TcpListener],
+) -> Kept {
+    let of_all = listeners.iter().map(AsRawFd::as_raw_fd);
+    let writing = reports.writing().map(|fd| fd.as_raw_fd());
+    Kept::new(
+        service
+            .descriptors()
+            .into_iter()
+            .chain(of_all)
+            .chain(writing),
+    )
 }
 
 struct Server<'a, S: Service> {
@@ -82,7 +99,7 @@ struct Server<'a, S: Service> {
     ledger: &'a Ledger,
     reports: &'a Channel<Signed<ReportOf<S>>>,
     /// What members need beside what is their own.
-    kept: Kept<'a>,
+    kept: Kept,
     guests: &'a Guests,
     /// Where the client is counted that a member serves, or 0: the member may not live to say that it left.
     seats: Shared<AtomicU64>,
@@ -131,7 +148,7 @@ impl<R: Record> Record for Signed<R> {
 
 // The parent.
 impl<S: Service> Server<'_, S> {
-    fn run<'d>(&mut self, mut door: Door<'d>) -> io::Result<Door<'d>> {
+    fn run<'d>(&mut self, mut door: Door<'d>, signals: &Signals) -> io::Result<Door<'d>> {
         while !door.is_stopping() {
             let rest = self.fill();
             let timeout = self.service.tick(SystemTime::now(), Apart::InChild);
@@ -140,9 +157,20 @@ impl<S: Service> Server<'_, S> {
             self.apply_reports()?;
             if ready.signal {
                 self.reap()?;
+                self.heed(signals);
             }
         }
         Ok(door)
+    }
+
+    /// What signals ask for beside an end. Members see what there was at their fork: where that has changed they finish
+    /// what they are at, and others take their places.
+    fn heed(&mut self, signals: &Signals) {
+        let helpers = format_args!("children: {}", self.members.len());
+        if orders::heed(signals, self.service, self.ledger, helpers) {
+            self.kept = kept(self.service, self.reports, self.listeners);
+            self.members.finish();
+        }
     }
 
     /// Starts the members that are missing; says when to try again.

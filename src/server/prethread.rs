@@ -12,6 +12,7 @@ use super::crew::Crew;
 use super::guests::Guests;
 use super::ledger::Ledger;
 use super::limits::Limits;
+use super::orders;
 use super::reception::Reception;
 use super::sbuf::Sbuf;
 use crate::service::Service;
@@ -48,7 +49,11 @@ pub fn serve<S: Service>(
                 .spawn_scoped(scope, work)
                 .inspect_err(|_| buffer.close())?;
         }
-        let served = feed(&mut door, &crew, &buffer);
+        let heed = || {
+            let helpers = format_args!("threads: {pool}");
+            orders::heed(signals, service, ledger, helpers);
+        };
+        let served = feed(&mut door, &crew, &buffer, heed);
         // What waits in the buffer is still served, as far as its request has arrived.
         let stopped = crew.stop(door.close(limits.grace));
         buffer.close();
@@ -56,15 +61,19 @@ pub fn serve<S: Service>(
     })
 }
 
-/// The loop: puts connections into the buffer.
+/// The loop: puts connections into the buffer, and heeds signals.
 fn feed<S: Service>(
     door: &mut Door<'_>,
     crew: &Crew<'_, S>,
     buffer: &Sbuf<super::crew::Job>,
+    heed: impl Fn(),
 ) -> io::Result<()> {
     while !door.is_stopping() {
         let mut ready = door.wait(crew.has_room(), Some(crew.news()), crew.tick())?;
         crew.clear();
+        if ready.signal {
+            heed();
+        }
         while crew.has_room()
             && let Some(guest) = door.accept(&mut ready)
         {

@@ -7,7 +7,7 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Instant, SystemTime};
 
 use super::accept::Door;
@@ -16,6 +16,7 @@ use super::connection::{Connection, InChild, converse};
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;
+use super::orders;
 use super::reception::{Guest, Reception};
 use super::reports::{Channel, ReportOf};
 use super::tally::{Id, log_accept, log_end};
@@ -45,15 +46,21 @@ pub fn serve<S: Service>(
         service,
         limits,
         ledger,
-        kept: Kept::new(service.descriptors().into_iter().chain(reports.writing())),
+        kept: kept(service, &reports),
         reports: &reports,
         guests: &guests,
         children: Children::default(),
     };
     let reception = Reception::new(&guests, ledger, service.regret());
     let door = Door::open(listeners, signals, reception)?;
-    let door = server.run(door)?;
+    let door = server.run(door, signals)?;
     server.stop(door)
+}
+
+/// What children need beside their connection.
+fn kept<S: Service>(service: &S, reports: &Channel<ReportOf<S>>) -> Kept {
+    let writing = reports.writing().map(|fd| fd.as_raw_fd());
+    Kept::new(service.descriptors().into_iter().chain(writing))
 }
 
 struct Server<'a, S: Service> {
@@ -62,7 +69,7 @@ struct Server<'a, S: Service> {
     ledger: &'a Ledger,
     reports: &'a Channel<ReportOf<S>>,
     /// What children need beside their connection.
-    kept: Kept<'a>,
+    kept: Kept,
     guests: &'a Guests,
     children: Children<Child>,
 }
@@ -75,13 +82,14 @@ struct Child {
 }
 
 impl<S: Service> Server<'_, S> {
-    fn run<'d>(&mut self, mut door: Door<'d>) -> io::Result<Door<'d>> {
+    fn run<'d>(&mut self, mut door: Door<'d>, signals: &Signals) -> io::Result<Door<'d>> {
         while !door.is_stopping() {
             let timeout = self.service.tick(SystemTime::now(), Apart::InChild);
             let mut ready = door.wait(self.has_room(), self.reports.reading(), timeout)?;
             self.apply_reports()?;
             if ready.signal {
                 self.reap()?;
+                self.heed(signals);
             }
             while self.has_room()
                 && let Some(guest) = door.accept(&mut ready)
@@ -158,6 +166,14 @@ impl<S: Service> Server<'_, S> {
             self.guests.leave(child.place);
         }
         Ok(())
+    }
+
+    /// What signals ask for beside an end: children that are forked from now on see what has changed.
+    fn heed(&mut self, signals: &Signals) {
+        let helpers = format_args!("children: {}", self.children.len());
+        if orders::heed(signals, self.service, self.ledger, helpers) {
+            self.kept = kept(self.service, self.reports);
+        }
     }
 
     /// Stops listening, asks the children to finish, and ends those that do not within the grace period.

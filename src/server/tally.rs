@@ -38,28 +38,40 @@ impl Tally {
         self.accepted.saturating_sub(self.ended.values().sum())
     }
 
-    /// Bytes that were sent.
-    pub fn sent(&self) -> u64 {
-        self.sent
+    /// The lines of a status block.
+    pub fn status(&self) -> Vec<String> {
+        vec![
+            format!(
+                "connections: {} now, {} ever{}",
+                self.live(),
+                self.accepted,
+                Ends(self)
+            ),
+            format!("bytes: {} sent", self.sent),
+        ]
+    }
+}
+
+/// How the connections of a tally ended.
+struct Ends<'a>(&'a Tally);
+
+impl fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (outcome, count)) in self.0.ended.iter().enumerate() {
+            let begin = if index == 0 { ": " } else { ", " };
+            write!(f, "{begin}{} {count}", outcome.describe())?;
+        }
+        match self.0.turned_away {
+            0 => Ok(()),
+            count => write!(f, "; {count} turned away"),
+        }
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.accepted == 1 { "" } else { "s" };
-        write!(f, "{} connection{plural}", self.accepted)?;
-        for (index, (outcome, count)) in self.ended.iter().enumerate() {
-            write!(
-                f,
-                "{}{} {count}",
-                if index == 0 { ": " } else { ", " },
-                outcome.describe()
-            )?;
-        }
-        match self.turned_away {
-            0 => Ok(()),
-            count => write!(f, "; {count} turned away"),
-        }
+        write!(f, "{} connection{plural}{}", self.accepted, Ends(self))
     }
 }
 

@@ -13,6 +13,7 @@ use super::crew::Crew;
 use super::guests::Guests;
 use super::ledger::Ledger;
 use super::limits::Limits;
+use super::orders;
 use super::reception::Reception;
 use crate::service::Service;
 use crate::sys::signals::{self, Signals};
@@ -40,6 +41,10 @@ pub fn serve<S: Service>(
         while !door.is_stopping() {
             let mut ready = door.wait(crew.has_room(), Some(crew.news()), crew.tick())?;
             crew.clear();
+            if ready.signal {
+                let helpers = format_args!("threads: {}", crew.len());
+                orders::heed(signals, service, ledger, helpers);
+            }
             while crew.has_room()
                 && let Some(guest) = door.accept(&mut ready)
             {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::{File, Metadata};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -97,10 +97,10 @@ impl Service for BlocksService {
         match report {}
     }
 
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.files
-            .values()
-            .flat_map(|file| [file.data.as_fd(), file.meta.0.as_fd()])
+    fn descriptors(&self) -> Vec<RawFd> {
+        let files = self.files.values();
+        files
+            .flat_map(|file| [file.data.as_raw_fd(), file.meta.0.as_raw_fd()])
             .collect()
     }
 }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -73,14 +73,26 @@ pub trait Service: Sync {
         false
     }
 
+    /// Looks at its configuration again; where that is broken it says so, and nothing changes. Answers whether sessions
+    /// that begin from now on see something else, and need other descriptors.
+    fn reload(&self) -> bool {
+        false
+    }
+
+    /// Lines for a status block: what there is to say beside connections.
+    fn status(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a client is sent that cannot be served now; nothing where the protocol has no words for it, and a close
     /// must do.
     fn regret(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// The descriptors that sessions need: a child keeps no others of its parent's.
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+    /// The descriptors that sessions need: a child keeps no others of its parent's. They stay open until
+    /// [`Service::reload`] says that they are others.
+    fn descriptors(&self) -> Vec<RawFd> {
         Vec::new()
     }
 }

@@ -8,7 +8,7 @@ mod owner;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
@@ -16,19 +16,31 @@ use nix::unistd::Pid;
 
 use super::{Apart, Next, Outcome, Output, Service, Session};
 use crate::sys::pipe::Record;
+use crate::text::without_errno;
 use crate::tracker::policy::Policy;
-use crate::tracker::registry::Registry;
+use crate::tracker::registry::{Registry, Tracked};
 use crate::tracker::state::LoadError;
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, REQUEST_LEN, Request, RequestError, Response};
 
 use owner::Owner;
 
-/// Tells clients who serves what.
-#[derive(Debug)]
-pub struct TrackerService {
+/// Reads the operator's wishes.
+pub type ReadPolicy = Box<dyn Fn() -> anyhow::Result<Policy> + Send + Sync>;
+
+/// What a session begins with.
+#[derive(Debug, Clone)]
+struct Current {
     policy: Arc<Policy>,
     view: View,
+}
+
+/// Tells clients who serves what.
+pub struct TrackerService {
+    /// What sessions begin with. Written by the owner of the state only.
+    current: RwLock<Current>,
+    /// How the operator's wishes are read again.
+    read_policy: Option<ReadPolicy>,
     /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
     /// which a fork copies.
     seed: u64,
@@ -40,8 +52,11 @@ impl TrackerService {
     /// A tracker with this registry, which must track the files of the policy.
     pub fn new(policy: Policy, registry: Registry) -> Self {
         Self {
-            policy: Arc::new(policy),
-            view: registry.view(),
+            current: RwLock::new(Current {
+                policy: Arc::new(policy),
+                view: registry.view(),
+            }),
+            read_policy: None,
             seed: fastrand::u64(..),
             owner: Mutex::new(Owner::new(registry)),
         }
@@ -53,9 +68,37 @@ impl TrackerService {
     /// # Errors
     /// Where the file cannot be read, or makes no sense.
     pub fn with_state(self, path: PathBuf, now: SystemTime) -> Result<Self, LoadError> {
-        self.owner()
-            .load(path, &self.policy, seconds_since_epoch(now))?;
+        let policy = self.current().policy;
+        self.owner().load(path, &policy, seconds_since_epoch(now))?;
         Ok(self)
+    }
+
+    /// Reads the operator's wishes again in this way when it is asked to.
+    pub fn with_policy_from(self, read_policy: ReadPolicy) -> Self {
+        Self {
+            read_policy: Some(read_policy),
+            ..self
+        }
+    }
+
+    /// Follows another policy from now on: peers that it does not allow are forgotten, the others are kept. Answers
+    /// whether it is another one.
+    ///
+    /// # Errors
+    /// Where there is no memory for it; nothing has changed then.
+    fn adopt(&self, policy: Policy, now: SystemTime) -> std::io::Result<bool> {
+        if *self.current().policy == policy {
+            return Ok(false);
+        }
+        let view = self.owner().adopt(&policy, seconds_since_epoch(now))?;
+        let policy = Arc::new(policy);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Current { policy, view };
+        Ok(true)
+    }
+
+    fn current(&self) -> Current {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
     }
 
     /// Saves the registry, where it has a file: the last thing that a tracker does.
@@ -83,9 +126,10 @@ impl Service for TrackerService {
     type Session = TrackerSession;
 
     fn open(&self, remote: SocketAddr, now: SystemTime) -> TrackerSession {
+        let Current { policy, view } = self.current();
         TrackerSession {
-            policy: Arc::clone(&self.policy),
-            view: self.view.clone(),
+            policy,
+            view,
             source: remote.ip(),
             now: seconds_since_epoch(now),
             rng: self.rng(remote, now),
@@ -95,10 +139,43 @@ impl Service for TrackerService {
 
     fn apply(&self, remote: SocketAddr, Change(request): Change, now: SystemTime) {
         let now = seconds_since_epoch(now);
-        if let Err(reason) = self.owner().apply(&request, &self.policy, remote.ip(), now) {
+        let policy = self.current().policy;
+        if let Err(reason) = self.owner().apply(&request, &policy, remote.ip(), now) {
             // Two children may each have promised the last free record.
             log::debug!("a report from {remote} was refused: {reason}");
         }
+    }
+
+    fn reload(&self) -> bool {
+        let Some(read) = &self.read_policy else {
+            return false;
+        };
+        let adopted = read().and_then(|policy| Ok(self.adopt(policy, SystemTime::now())?));
+        match &adopted {
+            Ok(true) => log::info!("another configuration is in force"),
+            Ok(false) => log::info!("the configuration is as it was"),
+            Err(error) => {
+                let error = without_errno(&format!("{error:#}"));
+                log::error!("{error}; the old configuration stays in force");
+            }
+        }
+        adopted.is_ok_and(|other| other)
+    }
+
+    fn status(&self) -> Vec<String> {
+        let Current { policy, view } = self.current();
+        let files = match &policy.tracked {
+            Tracked::Any => "any".into(),
+            Tracked::Named(hashes) => hashes.len().to_string(),
+        };
+        vec![
+            format!("files: {files}"),
+            format!(
+                "peers: {} registered, room for {}",
+                view.len(),
+                view.capacity()
+            ),
+        ]
     }
 
     fn regret(&self) -> Vec<u8> {

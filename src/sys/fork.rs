@@ -10,7 +10,6 @@
 //! A process that forks has no threads; debug builds assert it.
 
 use std::io::{self, Write};
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +38,7 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
     flush();
     spawn(libc::fork, SigSet::all(), || {
         signals::become_leaf()?;
-        close_others(Kept::new(keep.iter().copied()).iter())?;
+        close_others(Kept::of(keep).iter())?;
         SigSet::all().thread_unblock()?;
         Ok(body())
     })
@@ -58,7 +57,7 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_server(
-    kept: &Kept<'_>,
+    kept: &Kept,
     own: BorrowedFd<'_>,
     body: impl FnOnce() -> u8,
 ) -> io::Result<Pid> {
@@ -71,22 +70,26 @@ pub fn spawn_server(
     })
 }
 
-/// Descriptors that children keep, made ready once for many forks.
+/// Descriptors that children keep, made ready once for many forks. They are numbers only: whoever forks sees to it that
+/// they stay open, or children keep what has come to have such a number.
 #[derive(Debug)]
-pub struct Kept<'a> {
+pub struct Kept {
     ascending: Vec<RawFd>,
-    owners: PhantomData<BorrowedFd<'a>>,
 }
 
-impl<'a> Kept<'a> {
+impl Kept {
     /// These descriptors.
-    pub fn new(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> Self {
-        let given = descriptors.into_iter().map(|fd| fd.as_raw_fd());
-        let mut ascending: Vec<RawFd> = given.chain([ALSO_KEPT.load(Ordering::Relaxed)]).collect();
+    pub fn new(descriptors: impl IntoIterator<Item = RawFd>) -> Self {
+        let also = ALSO_KEPT.load(Ordering::Relaxed);
+        let mut ascending: Vec<RawFd> = descriptors.into_iter().chain([also]).collect();
         ascending.sort_unstable();
         ascending.dedup();
-        let owners = PhantomData;
-        Self { ascending, owners }
+        Self { ascending }
+    }
+
+    /// These descriptors, for a fork while they are borrowed.
+    fn of(descriptors: &[BorrowedFd<'_>]) -> Self {
+        Self::new(descriptors.iter().map(AsRawFd::as_raw_fd))
     }
 
     /// In ascending order.
@@ -95,17 +98,22 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// Forks a long-lived role with a poll loop and children of its own. It learns of TERM and CHLD through the
-/// [`Signals`] that `body` gets; INT, HUP, USR1 and PIPE it ignores, for they reach the whole group of a terminal.
+/// Forks a long-lived role with a poll loop and children of its own. It learns of TERM, CHLD and the signals in `also`
+/// through the [`Signals`] that `body` gets; INT, HUP, USR1 and PIPE it ignores otherwise, for they reach the whole
+/// group of a terminal.
 ///
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
-pub fn spawn_role(keep: &[BorrowedFd<'_>], body: impl FnOnce(Signals) -> u8) -> io::Result<Pid> {
+pub fn spawn_role(
+    keep: &[BorrowedFd<'_>],
+    also: &[Signal],
+    body: impl FnOnce(Signals) -> u8,
+) -> io::Result<Pid> {
     flush();
     spawn(libc::fork, SigSet::all(), || {
-        close_others(Kept::new(keep.iter().copied()).iter())?;
+        close_others(Kept::of(keep).iter())?;
         signals::ignore_terminal_signals()?;
-        let own = Signals::new(&[Signal::SIGTERM, Signal::SIGCHLD])?;
+        let own = Signals::new(&[&[Signal::SIGTERM, Signal::SIGCHLD], also].concat())?;
         own.unblock_others()?;
         Ok(body(own))
     })

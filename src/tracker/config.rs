@@ -10,10 +10,9 @@
 //! Every key may be missing, and keys that are not known here are ignored: other programs read the file too.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
@@ -68,12 +67,14 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a configuration file.
+    /// Reads an open configuration file.
     ///
     /// # Errors
     /// Where it cannot be read, or makes no sense; the message names the key.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&fs::read(path)?)
+    pub fn read_open(mut file: File) -> Result<Self, ConfigError> {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Self::parse(&text)
     }
 
     /// Reads a configuration from its text.

@@ -71,6 +71,20 @@ impl Registry {
         Ok(registry)
     }
 
+    /// An empty registry with as much room, for other files.
+    ///
+    /// # Errors
+    /// Where the memory cannot be mapped.
+    pub fn successor(&self, tracked: &Tracked) -> io::Result<Self> {
+        let tables = &self.tables;
+        Self::new(
+            tables.shares.capacity,
+            tables.ttl,
+            tracked,
+            RandomState::new(),
+        )
+    }
+
     /// A reader of this registry, which later changes are visible to.
     pub fn view(&self) -> View {
         View(Arc::clone(&self.tables))

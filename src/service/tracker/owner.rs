@@ -28,6 +28,8 @@ const SWEEP_SIZE: u32 = 256;
 const SWEEP_ROUND: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_AT_MOST: Duration = Duration::from_secs(1);
 const SWEEP_EVERY_AT_LEAST: Duration = Duration::from_millis(5);
+/// No registry comes to have this version.
+const NOT_SAVED: u64 = u64::MAX;
 /// Nothing is due.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -144,6 +146,22 @@ impl Owner {
             saving: None,
         });
         Ok(())
+    }
+
+    /// Goes on with a registry for another policy, which has what the policy allows of the registry before. A reader of
+    /// the one before sees it as it was.
+    pub fn adopt(&mut self, policy: &Policy, now: u32) -> io::Result<View> {
+        let before = self.registry.view();
+        let successor = self.registry.successor(&policy.tracked)?;
+        self.registry = successor;
+        for registration in before.registrations() {
+            // What is refused is not allowed any more.
+            let _ = self.restore(&Saved::from(registration), policy, now);
+        }
+        if let Some(state) = &mut self.state {
+            state.version = NOT_SAVED;
+        }
+        Ok(self.registry.view())
     }
 
     fn restore(&mut self, saved: &Saved, policy: &Policy, now: u32) -> Result<(), Refused> {
