@@ -17,6 +17,7 @@
 
 pub mod announcer;
 pub mod display;
+pub mod handover;
 pub mod item;
 mod roles;
 mod supervisor;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fs::{File, Metadata};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use super::{Next, Outcome, Output, Reports, Service, Session};
@@ -67,18 +67,50 @@ impl ServedFile {
     }
 }
 
+/// Files by their names on the network.
+type Files = HashMap<CascadeHash, ServedFile>;
+
 /// Serves the blocks of a set of files.
-#[derive(Debug)]
 pub struct BlocksService {
-    files: Arc<HashMap<CascadeHash, ServedFile>>,
+    /// What sessions begin with. Written by the owner of the state only.
+    files: RwLock<Arc<Files>>,
+    /// How it learns that the set is another one.
+    news: Option<News>,
+}
+
+/// Takes the changes that have arrived.
+pub type News = Box<dyn Fn() -> Vec<Change> + Send + Sync>;
+
+/// A change of the set of files.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// One more; it takes the place of another with the same hash.
+    Serve(ServedFile),
+    /// One less.
+    Forget(CascadeHash),
 }
 
 impl BlocksService {
     /// Serves these files.
     pub fn new(files: impl IntoIterator<Item = ServedFile>) -> Self {
+        let files = files.into_iter().map(|file| (file.hash, file)).collect();
         Self {
-            files: Arc::new(files.into_iter().map(|file| (file.hash, file)).collect()),
+            files: RwLock::new(Arc::new(files)),
+            news: None,
         }
+    }
+
+    /// Takes changes from there when it is asked to look.
+    pub fn with_news(self, news: News) -> Self {
+        Self {
+            news: Some(news),
+            ..self
+        }
+    }
+
+    fn files(&self) -> Arc<Files> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&files)
     }
 }
 
@@ -88,7 +120,7 @@ impl Service for BlocksService {
 
     fn open(&self, _remote: SocketAddr, _now: SystemTime) -> BlocksSession {
         BlocksSession {
-            files: Arc::clone(&self.files),
+            files: self.files(),
             input: Vec::new(),
         }
     }
@@ -97,9 +129,27 @@ impl Service for BlocksService {
         match report {}
     }
 
+    fn reload(&self) -> bool {
+        let changes = self.news.as_ref().map_or_else(Vec::new, |news| news());
+        if changes.is_empty() {
+            return false;
+        }
+        let mut files = Files::clone(&self.files());
+        for change in changes {
+            match change {
+                Change::Serve(file) => _ = files.insert(file.hash, file),
+                Change::Forget(hash) => _ = files.remove(&hash),
+            }
+        }
+        // Sessions that have begun keep the files that they had.
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+        true
+    }
+
     fn descriptors(&self) -> Vec<RawFd> {
-        let files = self.files.values();
+        let files = self.files();
         files
+            .values()
             .flat_map(|file| [file.data.as_raw_fd(), file.meta.0.as_raw_fd()])
             .collect()
     }
@@ -108,7 +158,7 @@ impl Service for BlocksService {
 /// A connection that asks for blocks, one after the other or several ahead.
 #[derive(Debug)]
 pub struct BlocksSession {
-    files: Arc<HashMap<CascadeHash, ServedFile>>,
+    files: Arc<Files>,
     /// What has arrived of a request that is not complete: fewer than 64 bytes.
     input: Vec<u8>,
 }

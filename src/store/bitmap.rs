@@ -1,6 +1,7 @@
 //! Which blocks are present: a set of block numbers in shared memory.
 
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::shared::Shared;
@@ -27,6 +28,29 @@ impl Bitmap {
             words: Shared::new(blocks.div_ceil(WORD) as usize)?,
             blocks,
         })
+    }
+
+    /// As [`Bitmap::new`], in memory that can be handed to processes that were forked before.
+    ///
+    /// # Errors
+    /// As [`Bitmap::new`].
+    pub fn passable(blocks: u32) -> io::Result<Self> {
+        let words = Shared::passable(blocks.div_ceil(WORD) as usize)?;
+        Ok(Self { words, blocks })
+    }
+
+    /// A set that another process handed over, to be looked at only.
+    ///
+    /// # Errors
+    /// Where it is none for numbers below `blocks`.
+    pub fn passed(fd: OwnedFd, blocks: u32) -> io::Result<Self> {
+        let words = Shared::passed(fd, blocks.div_ceil(WORD) as usize)?;
+        Ok(Self { words, blocks })
+    }
+
+    /// What is handed over for [`Bitmap::passed`]; nothing where that is not possible.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.words.descriptor()
     }
 
     /// The bound: how many blocks there are.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,31 @@ impl Stamp {
         Ok(Self {
             modified: Shared::new(1)?,
         })
+    }
+
+    /// As [`Stamp::new`], in memory that can be handed to processes that were forked before.
+    ///
+    /// # Errors
+    /// As [`Stamp::new`].
+    pub fn passable() -> io::Result<Self> {
+        Ok(Self {
+            modified: Shared::passable(1)?,
+        })
+    }
+
+    /// One that another process handed over, to be looked at only.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn passed(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            modified: Shared::passed(fd, 1)?,
+        })
+    }
+
+    /// What is handed over for [`Stamp::passed`]; nothing where that is not possible.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.modified.descriptor()
     }
 
     /// From now on the file must stay as it was at this time of its last change, as [`modified`] gives it.

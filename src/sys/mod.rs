@@ -8,6 +8,7 @@ pub mod epoll;
 pub mod exit;
 pub mod fork;
 pub mod memory;
+pub mod passing;
 pub mod pipe;
 pub mod poll;
 pub mod shared;

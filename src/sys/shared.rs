@@ -8,10 +8,15 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
 
 /// Types of which all-zero bytes are a value, that may change under a reader, and that need no destructor.
 ///
@@ -29,6 +34,8 @@ unsafe impl SharedCell for AtomicU64 {}
 pub struct Shared<T: SharedCell> {
     start: NonNull<T>,
     len: usize,
+    /// By which it can be handed to a process that was forked before.
+    fd: Option<OwnedFd>,
 }
 
 // SAFETY: it is a slice of `Sync` values that it owns; nothing in it belongs to a thread.
@@ -56,7 +63,55 @@ impl<T: SharedCell> Shared<T> {
         Ok(Self {
             start: start.cast(),
             len,
+            fd: None,
         })
+    }
+
+    /// As [`Shared::new`], for memory that is to be handed to processes that were forked before: see
+    /// [`Shared::descriptor`].
+    ///
+    /// # Errors
+    /// As [`Shared::new`], and where the system has no descriptor left.
+    pub fn passable(len: usize) -> io::Result<Self> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = memfd_create(c"cascade", flags)?;
+        ftruncate(&fd, i64::try_from(bytes.get()).map_err(io::Error::other)?)?;
+        // It never becomes shorter: nobody who maps it can be made to touch what is not there.
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        Self::map(fd, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    /// Memory that another process handed over, to be read only: a write to it ends the process.
+    ///
+    /// # Errors
+    /// Where it is not what [`Shared::passable`] makes, of this length.
+    pub fn passed(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let seals = fcntl(&fd, FcntlArg::F_GET_SEALS)?;
+        let sealed = SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK);
+        let size = u64::try_from(fstat(&fd)?.st_size).unwrap_or_default();
+        if !sealed || size < bytes.get() as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Self::map(fd, len, ProtFlags::PROT_READ)
+    }
+
+    fn map(fd: OwnedFd, len: usize, access: ProtFlags) -> io::Result<Self> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: a new mapping touches no existing memory; the file is as long, and sealed against being cut.
+        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, &fd, 0) }?;
+        Ok(Self {
+            start: start.cast(),
+            len,
+            fd: Some(fd),
+        })
+    }
+
+    /// What another process makes the same memory of with [`Shared::passed`]; nothing where it cannot.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// The size of the mapping; at least one byte, as mmap(2) wants.
@@ -77,7 +132,7 @@ impl<T: SharedCell> Deref for Shared<T> {
 impl<T: SharedCell> Drop for Shared<T> {
     fn drop(&mut self) {
         if let Some(bytes) = Self::bytes(self.len) {
-            // SAFETY: the mapping was made by `new` with this length, and no reference to it is left.
+            // SAFETY: the mapping was made by this type with this length, and no reference to it is left.
             let _ = unsafe { munmap(self.start.cast(), bytes.get()) };
         }
     }

@@ -1,0 +1,168 @@
+//! How a listener learns of files that come and go while it serves: from the supervisor, with their descriptors.
+//!
+//! The listener may not be able to open a path any more, and it has been forked, so that it sees no new memory of its
+//! parent's. A message names a file and brings it open: the data, the cascade file, and the memory that says which
+//! blocks are present.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::cascade_file::Geometry;
+use crate::hash::{CascadeHash, HASH_LEN};
+use crate::service::blocks::{Change, ServedFile};
+use crate::store::bitmap::Bitmap;
+use crate::store::stamp::Stamp;
+use crate::sys::passing::{self, Passed};
+
+/// What a message begins with.
+const SERVE: u8 = 1;
+const FORGET: u8 = 2;
+
+/// Both ends, which outlive a listener that dies.
+#[derive(Debug)]
+pub struct Handover {
+    sending: OwnedFd,
+    receiving: OwnedFd,
+}
+
+impl Handover {
+    /// Nothing was handed over yet.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let (sending, receiving) = passing::pair()?;
+        Ok(Self { sending, receiving })
+    }
+
+    /// The end that a listener keeps.
+    pub fn receiving(&self) -> BorrowedFd<'_> {
+        self.receiving.as_fd()
+    }
+
+    /// Hands a change over.
+    ///
+    /// # Errors
+    /// Where there is no room for it now, and where a file is not one that can be handed over.
+    pub fn send(&self, change: &Change) -> io::Result<()> {
+        match change {
+            Change::Serve(file) => {
+                let (meta, meta_length) = &file.meta;
+                let mut message = vec![SERVE];
+                message.extend_from_slice(&file.hash.0);
+                for number in [
+                    file.geometry.length(),
+                    file.geometry.block_size(),
+                    *meta_length,
+                ] {
+                    message.extend_from_slice(&number.to_ne_bytes());
+                }
+                let (present, stamp) = file
+                    .present
+                    .descriptor()
+                    .zip(file.stamp.descriptor())
+                    .ok_or(io::ErrorKind::Unsupported)?;
+                let descriptors = [file.data.as_fd(), meta.as_fd(), present, stamp];
+                passing::send(self.sending.as_fd(), &message, &descriptors)
+            }
+            Change::Forget(hash) => {
+                let message = [&[FORGET][..], &hash.0].concat();
+                passing::send(self.sending.as_fd(), &message, &[])
+            }
+        }
+    }
+
+    /// Takes all changes that have arrived.
+    pub fn receive(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        loop {
+            match passing::receive(self.receiving.as_fd()).map(|passed| passed.map(change)) {
+                Ok(None) => return changes,
+                Ok(Some(Ok(change))) => changes.push(change),
+                Ok(Some(Err(error))) | Err(error) => {
+                    log::error!("cannot take over a file: {error}");
+                    return changes;
+                }
+            }
+        }
+    }
+}
+
+/// The change that a message is.
+fn change(passed: Passed) -> io::Result<Change> {
+    let nonsense = || io::Error::other("the message makes no sense");
+    let (kind, rest) = passed.bytes.split_first().ok_or_else(nonsense)?;
+    let (hash, rest) = rest.split_first_chunk::<HASH_LEN>().ok_or_else(nonsense)?;
+    let hash = CascadeHash(*hash);
+    if *kind == FORGET {
+        return Ok(Change::Forget(hash));
+    }
+    let ([length, block_size, meta_length], []) = rest.as_chunks::<8>() else {
+        return Err(nonsense());
+    };
+    let [length, block_size, meta_length] =
+        [length, block_size, meta_length].map(|number| u64::from_ne_bytes(*number));
+    let geometry = Geometry::new(length, block_size).map_err(io::Error::other)?;
+    let descriptors = <[OwnedFd; 4]>::try_from(passed.descriptors).map_err(|_| nonsense())?;
+    let [data, meta, present, stamp] = descriptors;
+    Ok(Change::Serve(ServedFile {
+        hash,
+        geometry,
+        data: Arc::new(File::from(data)),
+        meta: (Arc::new(File::from(meta)), meta_length),
+        present: Arc::new(Bitmap::passed(present, geometry.blocks())?),
+        stamp: Arc::new(Stamp::passed(stamp)?),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_arrives_with_what_is_known_of_it_and_of_what_becomes_of_it() {
+        let handover = Handover::new().expect("a pair of sockets");
+        let file = || Arc::new(tempfile::tempfile().expect("a file"));
+        let present = Arc::new(Bitmap::passable(100).expect("memory"));
+        present.set(3);
+        let served = ServedFile {
+            hash: CascadeHash([7; HASH_LEN]),
+            geometry: Geometry::new(1000, 10).expect("100 blocks"),
+            data: file(),
+            meta: (file(), 64 + 3200),
+            present: Arc::clone(&present),
+            stamp: Arc::new(Stamp::passable().expect("memory")),
+        };
+        handover
+            .send(&Change::Serve(served.clone()))
+            .and_then(|()| handover.send(&Change::Forget(CascadeHash([8; HASH_LEN]))))
+            .expect("there is room");
+        let changes = handover.receive();
+        let [Change::Serve(taken), Change::Forget(forgotten)] = &changes[..] else {
+            panic!("{changes:?}");
+        };
+        assert_eq!((taken.hash, forgotten.0), (served.hash, [8; HASH_LEN]));
+        assert_eq!(taken.geometry.blocks(), 100);
+        assert!(taken.present.get(3) && !taken.present.get(4));
+        present.set(4);
+        assert!(taken.present.get(4), "it sees what comes later");
+        assert!(handover.receive().is_empty());
+    }
+
+    #[test]
+    fn memory_that_cannot_be_handed_over_is_not() {
+        let handover = Handover::new().expect("a pair of sockets");
+        let file = || Arc::new(tempfile::tempfile().expect("a file"));
+        let served = ServedFile {
+            hash: CascadeHash([7; HASH_LEN]),
+            geometry: Geometry::new(0, 10).expect("no blocks"),
+            data: file(),
+            meta: (file(), 64),
+            present: Arc::new(Bitmap::new(0).expect("memory")),
+            stamp: Arc::new(Stamp::new().expect("memory")),
+        };
+        assert!(handover.send(&Change::Serve(served)).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Descriptors that are handed from one process to another through a Unix socket (`SCM_RIGHTS`).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// The longest message, in bytes, and the most descriptors that go with one.
+pub const MAX_MESSAGE: usize = 128;
+pub const MAX_DESCRIPTORS: usize = 8;
+
+/// A message and its descriptors.
+#[derive(Debug)]
+pub struct Passed {
+    /// What was said.
+    pub bytes: Vec<u8>,
+    /// In the order in which they were sent.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Two ends of a connection that keeps messages apart, and on which nobody waits.
+///
+/// # Errors
+/// Where the system has no descriptor left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        flags,
+    )?)
+}
+
+/// Sends a message with these descriptors, of which the receiver gets copies.
+///
+/// # Errors
+/// Where there is no room now (`WouldBlock`), or nobody will ever receive it.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    debug_assert!(bytes.len() <= MAX_MESSAGE && descriptors.len() <= MAX_DESCRIPTORS);
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control = if numbers.is_empty() { &[] } else { &rights[..] };
+    let parts = [IoSlice::new(bytes)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &parts, control, flags, None)?;
+    Ok(())
+}
+
+/// Takes one message, if there is one.
+///
+/// # Errors
+/// As recvmsg(2), and where a message was too long.
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Passed>> {
+    let mut bytes = [0; MAX_MESSAGE];
+    let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+        Ok(message) => message,
+        Err(Errno::EAGAIN) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the system has just made these descriptors for this process, and nobody else has them.
+            let owned = |number| unsafe { OwnedFd::from_raw_fd(number) };
+            descriptors.extend(numbers.into_iter().map(owned));
+        }
+    }
+    let cut = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC;
+    if message.flags.intersects(cut) {
+        return Err(io::Error::other("a message with descriptors is too long"));
+    }
+    let length = message.bytes;
+    // At the end there is an empty message.
+    Ok((length > 0).then(|| Passed {
+        bytes: bytes[..length].to_vec(),
+        descriptors,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_descriptor_arrives_with_its_message() {
+        let (one, other) = pair().expect("a pair of sockets");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        assert!(receive(other.as_fd()).expect("nothing yet").is_none());
+        send(one.as_fd(), b"take this", &[writer.as_fd()]).expect("there is room");
+        send(one.as_fd(), b"and this", &[]).expect("there is room");
+        drop(writer);
+        let passed = receive(other.as_fd()).expect("a message").expect("one");
+        assert_eq!(passed.bytes, b"take this");
+        for descriptor in passed.descriptors {
+            File::from(descriptor)
+                .write_all(b"hello")
+                .expect("it is a pipe");
+        }
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        assert_eq!(text, "hello");
+        let passed = receive(other.as_fd()).expect("a message").expect("one");
+        assert_eq!(
+            (&passed.bytes[..], passed.descriptors.len()),
+            (&b"and this"[..], 0)
+        );
+        drop(one);
+        assert!(receive(other.as_fd()).expect("the end").is_none());
+    }
+}
