@@ -281,8 +281,11 @@ pub struct Peer {
     /// The data lie in this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
+    /// Serve and download every *.cascade in DIR as well
+    #[arg(long, requires = "directory")]
+    pub watch_dir: bool,
     /// Cascade files
-    #[arg(required = true, value_name = "CASCADE")]
+    #[arg(required_unless_present = "watch_dir", value_name = "CASCADE")]
     pub files: Vec<PathBuf>,
 }
 

@@ -48,6 +48,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
             options.directory.as_deref(),
             options.output.as_deref(),
         )?,
+        watch: None,
         sources: options.sources,
         listen: serves.then_some(listen),
         model: Model::default(),

@@ -26,6 +26,7 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
     };
     let settings = Settings {
         files: with_data_paths(&options.files, options.directory.as_deref(), None)?,
+        watch: options.directory.filter(|_| options.watch_dir),
         sources: options.sources,
         listen: Some(listen),
         model: options.server.model,

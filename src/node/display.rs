@@ -36,6 +36,15 @@ pub struct Line {
     bytes: u64,
 }
 
+impl Line {
+    fn new() -> Self {
+        Self {
+            at: Instant::now(),
+            bytes: 0,
+        }
+    }
+}
+
 impl Display {
     /// Shows so many files in the way that fits standard error.
     pub fn new(files: usize) -> Self {
@@ -48,13 +57,7 @@ impl Display {
                 log,
             )
         } else {
-            Self::Lines(vec![
-                Line {
-                    at: Instant::now(),
-                    bytes: 0
-                };
-                files
-            ])
+            Self::Lines(vec![Line::new(); files])
         }
     }
 
@@ -75,6 +78,26 @@ impl Display {
                     print_line(item, line);
                 }
             }
+        }
+    }
+
+    /// There is one file more, the last.
+    pub fn add(&mut self) {
+        match self {
+            Self::Bars(_, bars, _) => bars.push(None),
+            Self::Lines(lines) => lines.push(Line::new()),
+        }
+    }
+
+    /// There is one file less.
+    pub fn remove(&mut self, index: usize) {
+        match self {
+            Self::Bars(_, bars, _) => {
+                if let Some(bar) = bars.remove(index) {
+                    bar.finish_and_clear();
+                }
+            }
+            Self::Lines(lines) => _ = lines.remove(index),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::cascade_file::Geometry;
 use crate::hash::{CascadeHash, HASH_LEN};
-use crate::service::blocks::{Change, ServedFile};
+use crate::service::blocks::{Change, News, ServedFile};
 use crate::store::bitmap::Bitmap;
 use crate::store::stamp::Stamp;
 use crate::sys::passing::{self, Passed};
@@ -73,9 +73,10 @@ impl Handover {
             }
         }
     }
+}
 
-    /// Takes all changes that have arrived.
-    pub fn receive(&self) -> Vec<Change> {
+impl News for Handover {
+    fn take(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         loop {
             match passing::receive(self.receiving.as_fd()).map(|passed| passed.map(change)) {
@@ -139,7 +140,7 @@ mod tests {
             .send(&Change::Serve(served.clone()))
             .and_then(|()| handover.send(&Change::Forget(CascadeHash([8; HASH_LEN]))))
             .expect("there is room");
-        let changes = handover.receive();
+        let changes = handover.take();
         let [Change::Serve(taken), Change::Forget(forgotten)] = &changes[..] else {
             panic!("{changes:?}");
         };
@@ -148,7 +149,7 @@ mod tests {
         assert!(taken.present.get(3) && !taken.present.get(4));
         present.set(4);
         assert!(taken.present.get(4), "it sees what comes later");
-        assert!(handover.receive().is_empty());
+        assert!(handover.take().is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,6 +65,8 @@ pub struct Turn {
 pub struct Item {
     /// The data file's name as the user knows it, fit to be shown.
     pub name: String,
+    /// The data file as it was named.
+    pub named: PathBuf,
     /// Its name on the network.
     pub hash: CascadeHash,
     /// Where the blocks lie.
@@ -91,27 +93,40 @@ pub struct Item {
     pub stage: Stage,
     /// How often its downloader died.
     pub deaths: u32,
+    /// It came when the node was running.
+    pub late: bool,
+    /// The listener knows it.
+    pub handed_over: bool,
+    /// So do the announcers.
+    pub announced: bool,
 }
 
 impl Item {
-    /// Reads the cascade file and opens the data file.
+    /// Reads the cascade file and opens the data file. What the processes of a node share of a file that comes late
+    /// can be handed to those that run already.
     ///
     /// # Errors
     /// Where one of them cannot be read or used; the message says which and why.
-    pub fn open(cascade: &Path, data: &Path, tracked: bool) -> anyhow::Result<Self> {
+    pub fn open(cascade: &Path, data: &Path, tracked: bool, late: bool) -> anyhow::Result<Self> {
         let reading = || format!("cannot read {}", escape_path(cascade));
         let meta = open_data(cascade).with_context(reading)?;
         let parsed = CascadeFile::read_open(&meta).with_context(reading)?;
         let geometry = parsed.geometry();
         let preparing = || format!("cannot prepare the download of {}", escape_path(data));
+        let (present, stamp) = if late {
+            (Bitmap::passable(geometry.blocks()), Stamp::passable())
+        } else {
+            (Bitmap::new(geometry.blocks()), Stamp::new())
+        };
         Ok(Self {
             name: escape_path(data),
+            named: data.into(),
             hash: parsed.hash(),
             geometry,
             meta: Arc::new(meta),
             data: DataFile::open(data)?,
-            present: Arc::new(Bitmap::new(geometry.blocks()).with_context(preparing)?),
-            stamp: Arc::new(Stamp::new().with_context(preparing)?),
+            present: Arc::new(present.with_context(preparing)?),
+            stamp: Arc::new(stamp.with_context(preparing)?),
             modified: 0,
             edited: false,
             turn: Turn {
@@ -128,6 +143,9 @@ impl Item {
                 .with_context(preparing)?,
             stage: Stage::Unverified,
             deaths: 0,
+            late,
+            handed_over: false,
+            announced: !late,
         })
     }
 

@@ -17,6 +17,7 @@
 
 pub mod announcer;
 pub mod display;
+mod files;
 pub mod handover;
 pub mod item;
 mod roles;
@@ -45,6 +46,8 @@ use supervisor::Supervisor;
 pub struct Settings {
     /// Cascade files, and where their data lie.
     pub files: Vec<(PathBuf, PathBuf)>,
+    /// A directory of which all cascade files are wanted too, their data beside them.
+    pub watch: Option<PathBuf>,
     /// Where blocks come from.
     pub sources: Sources,
     /// Where to serve; nothing where it does not serve.
@@ -94,9 +97,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
         .transpose()?
         .unwrap_or_default();
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
-    let (items, refused) = open_files(settings, !trackers.is_empty());
-    if items.is_empty() {
+    let signals = Signals::new(signals_of(settings))?;
+    let (items, refused) = open_files(settings, !trackers.is_empty())?;
+    if items.is_empty() && settings.watch.is_none() {
         return Ok(End::Status(Status::Failed));
     }
     let addresses = listeners
@@ -112,6 +115,23 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
     let end = supervisor.run(&signals)?;
     supervisor.stop(&signals)?;
     Ok(end)
+}
+
+/// The signals that mean something to a node.
+fn signals_of(settings: &Settings) -> &'static [Signal] {
+    const OF_ALL: [Signal; 5] = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGCHLD,
+        Signal::SIGUSR1,
+        Signal::SIGHUP,
+    ];
+    // Of one that ends by itself, a terminal that hangs up is the end.
+    if settings.daemon {
+        &OF_ALL
+    } else {
+        &OF_ALL[..4]
+    }
 }
 
 /// Where this node can be found.
@@ -156,11 +176,11 @@ fn resolve_peers(names: &[HostPort]) -> anyhow::Result<Vec<SocketAddr>> {
 }
 
 /// Opens every file; says which cannot be opened, and goes on with the others. Answers whether any could not.
-fn open_files(settings: &Settings, tracked: bool) -> (Vec<Item>, bool) {
+fn open_files(settings: &Settings, tracked: bool) -> anyhow::Result<(Vec<Item>, bool)> {
     let mut items: Vec<Item> = Vec::new();
     let mut refused = false;
-    for (cascade, data) in &settings.files {
-        match open_file(cascade, data, tracked, &items) {
+    for (cascade, data) in &files::list(settings)? {
+        match open_file(cascade, data, tracked, false, &items) {
             Ok(item) => items.extend(item),
             Err(error) => {
                 crate::logging::complain(&error);
@@ -168,7 +188,7 @@ fn open_files(settings: &Settings, tracked: bool) -> (Vec<Item>, bool) {
             }
         }
     }
-    (items, refused)
+    Ok((items, refused))
 }
 
 /// Opens a file, unless it was named before. Two files cannot have one place.
@@ -176,9 +196,10 @@ fn open_file(
     cascade: &Path,
     data: &Path,
     tracked: bool,
+    late: bool,
     others: &[Item],
 ) -> anyhow::Result<Option<Item>> {
-    let item = Item::open(cascade, data, tracked)?;
+    let item = Item::open(cascade, data, tracked, late)?;
     let Some(other) = others
         .iter()
         .find(|other| other.data.place() == item.data.place())

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::announcer::{self, Announced};
+use super::handover::Handover;
 use super::item::Item;
 use super::{Place, Settings, TrackerAddress};
 use crate::cascade_file::CascadeFile;
@@ -33,14 +34,17 @@ const WITHOUT_MAPS: &str = "CASCADE_WITHOUT_MAPS";
 pub fn start_listener(
     place: &Place,
     items: &[Item],
+    handover: &Handover,
     model: Model,
     limits: &Limits,
     ledger: &Ledger,
 ) -> io::Result<Pid> {
-    let service = BlocksService::new(items.iter().map(Item::served));
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
+    keep.push(handover.receiving());
     keep.extend(items.iter().flat_map(Item::descriptors));
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
+        let service = BlocksService::new(items.iter().map(Item::served));
+        let service = service.with_news(handover);
         match server::serve(model, &place.listeners, &service, limits, ledger, &signals) {
             Ok(()) => {
                 log::debug!("served {}", ledger.tally());
@@ -62,7 +66,8 @@ pub fn start_announcer(tracker: &TrackerAddress, place: &Place, items: &[Item]) 
         .map(AsFd::as_fd)
         .chain(items.iter().flat_map(Item::descriptors))
         .collect();
-    let announced = items.iter().filter_map(|item| {
+    let announced = items.iter().filter(|item| item.announced);
+    let announced = announced.filter_map(|item| {
         let (found, _) = item.found.as_ref()?;
         Some(Announced {
             name: &item.name,
@@ -76,18 +81,17 @@ pub fn start_announcer(tracker: &TrackerAddress, place: &Place, items: &[Item]) 
     fork::spawn_leaf(&keep, || announcer::run(tracker, place, announced))
 }
 
-/// Takes this node off a tracker's lists, in a process that ends within a second or so; nothing where it is on none.
+/// Takes this node off a tracker's lists for these files, in a process that ends within a second or so; nothing where it is on none.
 pub fn start_farewell(
     tracker: &TrackerAddress,
     place: &Place,
-    items: &[Item],
+    hashes: &[CascadeHash],
 ) -> io::Result<Option<Pid>> {
     if place.listeners.is_empty() {
         return Ok(None);
     }
     let keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
-    let hashes: Vec<CascadeHash> = items.iter().map(|item| item.hash).collect();
-    fork::spawn_leaf(&keep, || announcer::leave(tracker, place, &hashes)).map(Some)
+    fork::spawn_leaf(&keep, || announcer::leave(tracker, place, hashes)).map(Some)
 }
 
 /// Verifies what is there of a file, on all cores. It has threads, and forks nothing.

@@ -71,15 +71,18 @@ impl ServedFile {
 type Files = HashMap<CascadeHash, ServedFile>;
 
 /// Serves the blocks of a set of files.
-pub struct BlocksService {
+pub struct BlocksService<'a> {
     /// What sessions begin with. Written by the owner of the state only.
     files: RwLock<Arc<Files>>,
     /// How it learns that the set is another one.
-    news: Option<News>,
+    news: Option<&'a dyn News>,
 }
 
-/// Takes the changes that have arrived.
-pub type News = Box<dyn Fn() -> Vec<Change> + Send + Sync>;
+/// Where changes come from.
+pub trait News: Sync {
+    /// Takes those that have arrived.
+    fn take(&self) -> Vec<Change>;
+}
 
 /// A change of the set of files.
 #[derive(Debug, Clone)]
@@ -90,7 +93,7 @@ pub enum Change {
     Forget(CascadeHash),
 }
 
-impl BlocksService {
+impl<'a> BlocksService<'a> {
     /// Serves these files.
     pub fn new(files: impl IntoIterator<Item = ServedFile>) -> Self {
         let files = files.into_iter().map(|file| (file.hash, file)).collect();
@@ -101,7 +104,7 @@ impl BlocksService {
     }
 
     /// Takes changes from there when it is asked to look.
-    pub fn with_news(self, news: News) -> Self {
+    pub fn with_news(self, news: &'a dyn News) -> Self {
         Self {
             news: Some(news),
             ..self
@@ -114,7 +117,7 @@ impl BlocksService {
     }
 }
 
-impl Service for BlocksService {
+impl Service for BlocksService<'_> {
     type Session = BlocksSession;
     const REPORTS: Reports = Reports::Never;
 
@@ -130,7 +133,7 @@ impl Service for BlocksService {
     }
 
     fn reload(&self) -> bool {
-        let changes = self.news.as_ref().map_or_else(Vec::new, |news| news());
+        let changes = self.news.map_or_else(Vec::new, News::take);
         if changes.is_empty() {
             return false;
         }

@@ -10,8 +10,9 @@ use nix::sys::socket::{
     sendmsg, socketpair,
 };
 
-/// The longest message, in bytes, and the most descriptors that go with one.
+/// The longest message, in bytes.
 pub const MAX_MESSAGE: usize = 128;
+/// The most descriptors that go with a message.
 pub const MAX_DESCRIPTORS: usize = 8;
 
 /// A message and its descriptors.

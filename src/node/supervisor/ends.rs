@@ -30,7 +30,9 @@ impl Supervisor<'_> {
             Some(signal) => format!("signal {} ({signal})", signal as i32),
             None => format!("exit status {}", status.unwrap_or_default()),
         };
-        if self.listener == Role::Running(pid) {
+        if self.has_left(pid) {
+            // What it was at is not wanted any more.
+        } else if self.listener == Role::Running(pid) {
             log::warn!("the listener ended: {how}; it is started again");
             self.ledger.close();
             self.listener = Role::Due(Instant::now() + REST);

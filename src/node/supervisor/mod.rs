@@ -2,6 +2,7 @@
 
 mod downloads;
 mod ends;
+mod files;
 mod stop;
 
 use std::io;
@@ -14,15 +15,19 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::display::{Display, REDRAW, summary, waste};
+use super::files::Wanted;
+use super::handover::Handover;
 use super::item::{Item, Stage};
 use super::throttle::Throttle;
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::download::progress::Figure;
 use crate::exit::Status;
+use crate::hash::CascadeHash;
 use crate::net::bucket::Bucket;
 use crate::net::listen;
 use crate::output::{print_bytes, sum_line};
 use crate::server::{Ledger, Limits};
+use crate::service::blocks::News;
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -43,6 +48,13 @@ pub struct Supervisor<'a> {
     place: Place,
     peers: Vec<SocketAddr>,
     items: Vec<Item>,
+    /// Files that are new and were not opened yet.
+    arriving: Vec<Wanted>,
+    /// Files that are not wanted any more, and the processes that still work on them.
+    leaving: Vec<(Pid, Item)>,
+    /// Files that are not wanted any more, of which the listener does not know that yet.
+    forgotten: Vec<CascadeHash>,
+    handover: Handover,
     limits: Limits,
     /// What became of the connections that were served.
     ledger: Ledger,
@@ -97,6 +109,10 @@ impl<'a> Supervisor<'a> {
             peers,
             display: Display::new(items.len()),
             items,
+            arriving: Vec::new(),
+            leaving: Vec::new(),
+            forgotten: Vec::new(),
+            handover: Handover::new()?,
             limits: Limits {
                 upload,
                 turns,
@@ -132,9 +148,11 @@ impl<'a> Supervisor<'a> {
     pub fn run(&mut self, signals: &Signals) -> anyhow::Result<End> {
         fork::assert_single_threaded()?;
         loop {
+            self.open_arriving();
             self.notice_changes();
             self.start_verifiers()?;
             self.start_roles()?;
+            self.hand_over();
             self.take_turns();
             self.start_downloaders();
             self.share_out_workers();
@@ -147,6 +165,12 @@ impl<'a> Supervisor<'a> {
             if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
                 return Ok(End::Signal(signal));
             }
+            if signals.take(Signal::SIGUSR1) {
+                self.log_status();
+            }
+            if signals.take(Signal::SIGHUP) {
+                self.read_again();
+            }
             self.reap()?;
         }
     }
@@ -155,7 +179,7 @@ impl<'a> Supervisor<'a> {
     fn pause(&self) -> Duration {
         let busy = |item: &Item| !matches!(item.stage, Stage::Complete | Stage::GivenUp(_));
         let starting = !self.announced || self.listener.is_waiting();
-        let ending = !self.settings.daemon;
+        let ending = !self.settings.daemon || !self.leaving.is_empty();
         if starting || ending || self.items.iter().any(busy) {
             REDRAW
         } else {
@@ -170,7 +194,8 @@ impl<'a> Supervisor<'a> {
             .iter()
             .all(|item| matches!(item.stage, Stage::Complete | Stage::GivenUp(_)));
         let serves = self.items.iter().any(|item| item.stage == Stage::Complete);
-        if !over || (self.settings.daemon && serves) {
+        let waits = self.settings.watch.is_some() || !self.leaving.is_empty();
+        if !over || waits || (self.settings.daemon && serves) {
             return None;
         }
         let finished = *self.finished.get_or_insert_with(Instant::now);
@@ -238,19 +263,28 @@ impl<'a> Supervisor<'a> {
             // A listener that was ended by a signal shut the sockets down.
             let place = &mut self.place;
             let backlog = self.limits.backlog;
+            // It begins with what there is now; what was handed to the one before is old.
+            self.handover.take();
+            self.forgotten.clear();
+            self.items
+                .iter_mut()
+                .for_each(|item| item.handed_over = true);
             let opened = listen::again(&mut place.listeners, &place.addresses, backlog);
             self.listener = Role::started(opened.and_then(|()| {
                 roles::start_listener(
                     &self.place,
                     &self.items,
+                    &self.handover,
                     self.settings.model,
                     &self.limits,
                     &self.ledger,
                 )
             }));
         }
-        for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
-            *role = Role::started(roles::start_announcer(tracker, &self.place, &self.items));
+        if self.items.iter().any(|item| item.announced) {
+            for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
+                *role = Role::started(roles::start_announcer(tracker, &self.place, &self.items));
+            }
         }
         Ok(())
     }

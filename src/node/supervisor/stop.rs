@@ -9,6 +9,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{Item, REDRAW, REST, Role, Stage, Supervisor, roles, wait_for_signal};
+use crate::hash::CascadeHash;
 use crate::sys::signals::Signals;
 
 impl Supervisor<'_> {
@@ -55,19 +56,20 @@ impl Supervisor<'_> {
 
     /// Tells the trackers that this node goes, each from a process of its own, which is given a moment for it.
     fn leave_trackers(&mut self) {
+        let hashes: Vec<CascadeHash> = self.items.iter().map(|item| item.hash).collect();
         for (tracker, role) in &mut self.announcers {
             let Role::Running(pid) = *role else { continue };
             // It may be waiting for an answer: what it would subscribe now would be wrong.
             signal(pid, Signal::SIGKILL);
             while let Err(Errno::EINTR) = waitpid(pid, None) {}
-            *role = match roles::start_farewell(tracker, &self.place, &self.items) {
+            *role = match roles::start_farewell(tracker, &self.place, &hashes) {
                 Ok(Some(pid)) => Role::Running(pid),
                 Ok(None) | Err(_) => Role::None,
             };
         }
     }
 
-    fn children(&self) -> Vec<Pid> {
+    pub(super) fn children(&self) -> Vec<Pid> {
         let roles = self
             .announcers
             .iter()
@@ -77,11 +79,13 @@ impl Supervisor<'_> {
             Stage::Verifying(pid) | Stage::Downloading(pid) => Some(pid),
             _ => None,
         });
-        roles.filter_map(Role::pid).chain(of_items).collect()
+        let leaving = self.leaving.iter().map(|(pid, _)| *pid);
+        let roles = roles.filter_map(Role::pid);
+        roles.chain(of_items).chain(leaving).collect()
     }
 }
 
-fn signal(pid: Pid, signal: Signal) {
+pub(super) fn signal(pid: Pid, signal: Signal) {
     // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
     let _ = kill(pid, signal);
 }

@@ -1,0 +1,218 @@
+//! Files that come and go while the node runs: when it is asked to, the supervisor reads the list of files again.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::stop::signal;
+use super::{Item, Role, Stage, Supervisor, roles};
+use crate::download::progress::Figure;
+use crate::hash::CascadeHash;
+use crate::logging::{self, complain};
+use crate::node::files::{self, Wanted};
+use crate::node::handover::Handover;
+use crate::node::open_file;
+use crate::service::blocks::Change;
+use crate::text::without_errno;
+
+impl Supervisor<'_> {
+    /// Reads the list of files again. Where one of them is no cascade file, nothing changes.
+    pub(super) fn read_again(&mut self) {
+        match files::read(self.settings) {
+            Ok(wanted) => self.follow(wanted),
+            Err(error) => {
+                let error = without_errno(&format!("{error:#}"));
+                log::error!("{error}; the list of files stays as it was");
+            }
+        }
+    }
+
+    /// Stops what is not wanted any more, and takes note of what is new. A file that was given up is tried again.
+    fn follow(&mut self, wanted: Vec<Wanted>) {
+        let keys: HashSet<_> = wanted.iter().map(|one| (&one.data, one.hash)).collect();
+        let stays = |item: &Item| {
+            keys.contains(&(&item.named, item.hash)) && !matches!(item.stage, Stage::GivenUp(_))
+        };
+        let mut gone = Vec::new();
+        for index in (0..self.items.len()).rev() {
+            if !stays(&self.items[index]) {
+                let item = self.items.remove(index);
+                self.display.remove(index);
+                gone.push(item.hash);
+                self.let_go(item);
+            }
+        }
+        let there: HashSet<_> = self
+            .items
+            .iter()
+            .map(|item| (&item.named, item.hash))
+            .collect();
+        let is_new = |one: &Wanted| !there.contains(&(&one.data, one.hash));
+        self.arriving = wanted.into_iter().filter(is_new).collect();
+        let (new, left) = (self.arriving.len(), gone.len());
+        log::info!("the list of files was read again: {new} new, {left} gone");
+        if !gone.is_empty() {
+            self.forget(gone);
+        }
+    }
+
+    /// Ends whatever works on a file that is not wanted any more; its descriptors are closed after that.
+    fn let_go(&mut self, item: Item) {
+        match item.stage {
+            Stage::Verifying(pid) => {
+                signal(pid, Signal::SIGKILL);
+                self.leaving.push((pid, item));
+            }
+            Stage::Downloading(pid) => {
+                signal(pid, Signal::SIGTERM);
+                self.leaving.push((pid, item));
+            }
+            _ => item.discard_if_nothing(),
+        }
+    }
+
+    /// The process that worked on a file that is not wanted any more has ended. Answers whether this was one.
+    pub(super) fn has_left(&mut self, pid: Pid) -> bool {
+        let Some(index) = self.leaving.iter().position(|(other, _)| *other == pid) else {
+            return false;
+        };
+        self.leaving.swap_remove(index).1.discard_if_nothing();
+        true
+    }
+
+    /// Sees to it that nobody is told any more that these files are here.
+    fn forget(&mut self, gone: Vec<CascadeHash>) {
+        for (tracker, role) in &mut self.announcers {
+            stop_announcer(role);
+            // It ends by itself, soon. A tracker that was not told forgets us, later.
+            let _ = roles::start_farewell(tracker, &self.place, &gone);
+        }
+        self.forgotten.extend(gone);
+    }
+
+    /// Opens the files that are new, once those that went have let go of theirs: a new file may have an old one's place.
+    pub(super) fn open_arriving(&mut self) {
+        if !self.leaving.is_empty() {
+            return;
+        }
+        let tracked = !self.announcers.is_empty();
+        for Wanted { cascade, data, .. } in std::mem::take(&mut self.arriving) {
+            match open_file(&cascade, &data, tracked, true, &self.items) {
+                Ok(None) => {}
+                Ok(Some(item)) => {
+                    self.items.push(item);
+                    self.display.add();
+                }
+                Err(error) => complain(&error),
+            }
+        }
+    }
+
+    /// Lets the listener serve what came, once it is known what there is of it, and no longer what went; then tells the
+    /// trackers.
+    pub(super) fn hand_over(&mut self) {
+        if let Role::Running(listener) = self.listener
+            && self.send_changes()
+        {
+            signal(listener, Signal::SIGHUP);
+        }
+        self.announce_again();
+    }
+
+    /// Sends what the listener does not know. Answers whether there was something. What finds no room is sent later.
+    fn send_changes(&mut self) -> bool {
+        let mut sent = false;
+        while let Some(hash) = self.forgotten.pop() {
+            let same = |item: &Item| item.handed_over && item.hash == hash;
+            if self.items.iter().any(same) {
+                continue;
+            }
+            if !send(&self.handover, &Change::Forget(hash)) {
+                self.forgotten.push(hash);
+                return sent;
+            }
+            sent = true;
+        }
+        for item in &mut self.items {
+            let unknown = matches!(
+                item.stage,
+                Stage::Unverified | Stage::Verifying(_) | Stage::GivenUp(_)
+            );
+            if item.handed_over || unknown {
+                continue;
+            }
+            if !send(&self.handover, &Change::Serve(item.served())) {
+                return sent;
+            }
+            item.handed_over = true;
+            sent = true;
+        }
+        sent
+    }
+
+    /// Starts the announcers anew when all that came is known: whoever is sent here must find it.
+    fn announce_again(&mut self) {
+        let unknown = |item: &Item| matches!(item.stage, Stage::Unverified | Stage::Verifying(_));
+        let mut unannounced = self.items.iter().filter(|item| !item.announced).peekable();
+        if unannounced.peek().is_some() && !unannounced.any(unknown) {
+            self.items.iter_mut().for_each(|item| item.announced = true);
+            for (_, role) in &mut self.announcers {
+                stop_announcer(role);
+            }
+        }
+    }
+
+    /// Logs how the node is, for which a signal asked.
+    pub(super) fn log_status(&self) {
+        let mut lines = if self.place.listeners.is_empty() {
+            Vec::new()
+        } else {
+            self.ledger.tally().status()
+        };
+        let complete = |item: &&Item| item.stage == Stage::Complete;
+        let given_up = |item: &&Item| matches!(item.stage, Stage::GivenUp(_));
+        let verified: u64 = self.items.iter().map(Item::verified_bytes).sum();
+        let all: u64 = self.items.iter().map(|item| item.geometry.length()).sum();
+        lines.push(format!(
+            "files: {}, {} complete, {} given up, {verified} of {all} bytes verified",
+            self.items.len(),
+            self.items.iter().filter(complete).count(),
+            self.items.iter().filter(given_up).count(),
+        ));
+        let sum = |figure| -> u64 {
+            self.items
+                .iter()
+                .map(|item| item.progress.get(figure))
+                .sum()
+        };
+        lines.push(format!("bytes: {} received", sum(Figure::Received)));
+        lines.push(format!("peers: {} downloaded from", sum(Figure::Peers)));
+        lines.push(format!("children: {}", self.children().len()));
+        logging::status(&lines);
+    }
+}
+
+/// Sends a change; answers whether that worked.
+fn send(handover: &Handover, change: &Change) -> bool {
+    let sent = handover.send(change);
+    if let Err(error) = &sent
+        && error.kind() != std::io::ErrorKind::WouldBlock
+    {
+        log::warn!("cannot tell the listener of a file: {error}; trying again");
+    }
+    sent.is_ok()
+}
+
+/// Ends an announcer, which is to be started anew.
+fn stop_announcer(role: &mut Role) {
+    if let Role::Running(pid) = *role {
+        // It may be waiting for an answer to what is wrong now.
+        signal(pid, Signal::SIGKILL);
+        while let Err(Errno::EINTR) = waitpid(pid, None) {}
+    }
+    *role = Role::Due(Instant::now());
+}
