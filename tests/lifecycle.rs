@@ -64,7 +64,7 @@ fn a_second_signal_ends_it_at_once(kind: Kind, model: &'static str) {
 fn it_says_how_it_is_when_it_is_asked(kind: Kind, model: &'static str) {
     let subject = Subject::start_with(kind, model, &["-v"]);
     subject.exchange(1);
-    let _held = subject.connect();
+    let held = subject.connect();
     subject.wait_for_accepts(2);
     let mut block = Vec::new();
     eventually("the status is as it is", || {
@@ -92,9 +92,11 @@ fn it_says_how_it_is_when_it_is_asked(kind: Kind, model: &'static str) {
     }
     assert!(has("children: ") || has("threads: "), "{block:?}");
     // Whoever was there is still there.
-    subject.exchange(2);
+    let (mut held, request) = (held, subject.request(2));
+    held.write_all(&request).expect("the server reads");
+    subject.check_reply(&mut held, 2);
+    drop(held);
     let Subject { server, scene, .. } = subject;
-    drop(_held);
     server.stop();
     scene.assert_nothing_left();
 }

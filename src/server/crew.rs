@@ -87,11 +87,11 @@ impl<'a, S: Service> Crew<'a, S> {
 
     /// Whether another connection may be accepted. Where this said no, [`Crew::news`] says when to ask again.
     pub fn has_room(&self) -> bool {
-        self.len() < self.room
+        self.count() < self.room
     }
 
     /// How many connections were taken in and have not ended.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.live.load(Ordering::SeqCst)
     }
 
@@ -161,7 +161,7 @@ impl<'a, S: Service> Crew<'a, S> {
     pub fn stop(&self, mut grace: Grace<'_>) -> io::Result<()> {
         self.finishing.store(true, Ordering::SeqCst);
         let _ = self.finish.write(1);
-        while self.len() > 0 {
+        while self.count() > 0 {
             if grace.is_over() {
                 self.abandoned.store(true, Ordering::SeqCst);
                 let _ = self.abandon.write(1);

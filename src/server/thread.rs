@@ -42,7 +42,7 @@ pub fn serve<S: Service>(
             let mut ready = door.wait(crew.has_room(), Some(crew.news()), crew.tick())?;
             crew.clear();
             if ready.signal {
-                let helpers = format_args!("threads: {}", crew.len());
+                let helpers = format_args!("threads: {}", crew.count());
                 orders::heed(signals, service, ledger, helpers);
             }
             while crew.has_room()

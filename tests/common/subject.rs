@@ -261,7 +261,7 @@ macro_rules! every_service_under_every_model {
     (@tests $kind:ident ($($test:ident)*)) => {$(
         #[test]
         fn $test() {
-            crate::$test(crate::common::subject::Kind::$kind, MODEL);
+            $crate::$test($crate::common::subject::Kind::$kind, MODEL);
         }
     )*};
 }
