@@ -174,7 +174,7 @@ impl Configured {
     }
 
     fn write(&self, hashes: &[[u8; 32]]) {
-        let hashes: Vec<String> = hashes.iter().map(|hash| hex::encode(hash)).collect();
+        let hashes: Vec<String> = hashes.iter().map(hex::encode).collect();
         let text = format!("{{\"allowedhashes\": {hashes:?}}}");
         fs::write(&self.path, text).expect("the configuration can be written");
     }

@@ -1,21 +1,18 @@
 //! One connection: a session, its socket, and its deadlines.
 //!
 //! [`Connection::advance`] does all the reading and sending that is possible now and says what it waits for. A model
-//! that serves one connection at a time waits for just that ([`converse`]); one that serves many asks epoll.
+//! that serves one connection at a time waits for just that ([`super::converse`]); one that serves many asks epoll.
 //!
 //! All of it is compiled in one piece with its driver (`inline`): a child that was just forked has to map every part of
 //! the program that it comes to, and one part is mapped faster than ten.
 
-use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
 use nix::sys::sendfile::sendfile64;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
@@ -23,8 +20,6 @@ use super::ledger::Ledger;
 use super::limits::Limits;
 use super::pace::Pace;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
-use crate::sys::poll::{Woken, wait_interruptibly};
-use crate::sys::signals;
 use crate::sys::socket::{read, set_unsent_limit};
 
 /// The most that is read at once, and so the most input that a session is given at once.
@@ -76,7 +71,7 @@ impl Until {
 
     /// How long it is from now.
     #[inline(always)]
-    fn left(self) -> Duration {
+    pub fn left(self) -> Duration {
         match self {
             Self::In(duration) => duration,
             Self::At(moment) => moment.saturating_duration_since(Instant::now()),
@@ -87,7 +82,7 @@ impl Until {
 /// A connection in the hands of a driver: its socket, which it may own or borrow.
 #[derive(Debug)]
 pub struct Connection<'a, T, S> {
-    stream: T,
+    pub(super) stream: T,
     session: S,
     limits: &'a Limits,
     ledger: &'a Ledger,
@@ -95,7 +90,7 @@ pub struct Connection<'a, T, S> {
     pace: Pace<'a>,
     phase: Phase,
     /// When the phase ends in a timeout.
-    until: Until,
+    pub(super) until: Until,
     /// When all ends in one.
     end: Instant,
     /// Responses that are complete, and bytes that were sent and not counted yet.
@@ -360,95 +355,6 @@ impl<T: AsFd, S> AsFd for Connection<'_, T, S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-/// How a driver that serves one connection at a time waits for it.
-pub trait Waiter {
-    /// Whether the server was asked to stop: idle connections close, transfers are finished.
-    fn is_finishing(&self) -> bool;
-
-    /// Waits until the socket has one of `events`, until something else is to be looked at, or for as long as `until`
-    /// says.
-    ///
-    /// # Errors
-    /// Where the connection is to be given up.
-    fn wait(
-        &self,
-        socket: BorrowedFd<'_>,
-        events: PollFlags,
-        until: &mut Until,
-    ) -> io::Result<Woken>;
-}
-
-/// Waits in a process of the connection's own, which a TERM asks to finish.
-#[derive(Debug, Default)]
-pub struct InChild {
-    /// Whether the last wait was none, so that it let no signal through.
-    was_ready: Cell<bool>,
-}
-
-impl Waiter for InChild {
-    fn is_finishing(&self) -> bool {
-        signals::asked_to_finish() || self.was_ready.get() && signals::is_term_pending()
-    }
-
-    #[inline(always)]
-    fn wait(
-        &self,
-        socket: BorrowedFd<'_>,
-        events: PollFlags,
-        until: &mut Until,
-    ) -> io::Result<Woken> {
-        // A wait that is interrupted begins anew; but then the process was asked to finish.
-        let woken = wait_interruptibly(socket, events, until.left())?;
-        self.was_ready.set(woken == Woken::Ready);
-        Ok(woken)
-    }
-}
-
-/// Serves one connection to its end, waiting as long as it takes within the limits. Where the server was asked to
-/// stop, it ends as soon as no response is under way.
-#[inline(always)]
-pub fn converse<T: AsFd, S: Session>(
-    connection: &mut Connection<'_, T, S>,
-    waiter: &impl Waiter,
-    report: impl FnMut(S::Report) -> io::Result<()>,
-) -> Outcome {
-    let outcome = take_turns(connection, waiter, report);
-    connection.count_sent();
-    outcome
-}
-
-#[inline(always)]
-fn take_turns<T: AsFd, S: Session>(
-    connection: &mut Connection<'_, T, S>,
-    waiter: &impl Waiter,
-    mut report: impl FnMut(S::Report) -> io::Result<()>,
-) -> Outcome {
-    loop {
-        let events = match connection.advance(&mut report) {
-            Want::Read => PollFlags::POLLIN,
-            Want::Write => PollFlags::POLLOUT,
-            Want::Pause => PollFlags::empty(),
-            Want::End(outcome) => return outcome,
-        };
-        if waiter.is_finishing() && connection.is_idle() {
-            return Outcome::Done;
-        }
-        match waiter.wait(connection.stream.as_fd(), events, &mut connection.until) {
-            // Ready for nothing: both sides have hung up.
-            Ok(Woken::Ready) if events.is_empty() => return Outcome::Disconnected,
-            Ok(Woken::Ready | Woken::Interrupted) => {}
-            Ok(Woken::TimedOut) if events.is_empty() => {}
-            Ok(Woken::TimedOut) => return connection.timed_out(),
-            Err(_) => return Outcome::Disconnected,
-        }
-    }
-}
-
-/// Runs what serves a connection; a panic, which was reported where it happened, ends nothing but that.
-pub fn guarded(serve: impl FnOnce() -> Outcome) -> Outcome {
-    catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Outcome::Crashed)
 }
 
 /// The address of a connection's other end, IPv4 where it is IPv4 in IPv6's clothes.

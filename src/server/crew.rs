@@ -13,7 +13,8 @@ use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::accept::Grace;
-use super::connection::{Connection, Until, Waiter, converse, guarded};
+use super::connection::{Connection, Until};
+use super::converse::{Waiter, converse, guarded};
 use super::guests::Guests;
 use super::ledger::Ledger;
 use super::limits::Limits;

@@ -14,7 +14,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 
 use super::accept::{Accepted, Grace, PAUSE, accept, log_no_room, stop_listening};
-use super::connection::{Connection, Want, guarded};
+use super::connection::{Connection, Want};
+use super::converse::guarded;
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;

@@ -14,7 +14,7 @@
 //! | module | what they share |
 //! |---|---|
 //! | [`accept`] | listening sockets and signals: who comes in, when the door closes |
-//! | [`connection`] | one connection: its session, its socket, its deadlines |
+//! | [`connection`], [`converse`] | one connection: its session, its socket, its deadlines |
 //! | [`limits`] | what a server grants its clients |
 //! | [`reception`], [`guests`], [`refusals`] | who is let in, who has how many connections, how others are turned away |
 //! | [`pace`], [`turns`] | upload limit and upload slots: how fast a connection may send |
@@ -26,6 +26,7 @@
 pub mod accept;
 pub mod children;
 pub mod connection;
+pub mod converse;
 pub mod crew;
 pub mod event;
 pub mod guests;

@@ -19,7 +19,8 @@ use nix::unistd::Pid;
 
 use super::accept::{Accepted, Door, PAUSE, accept, log_no_room};
 use super::children::{Children, End};
-use super::connection::{Connection, InChild, converse};
+use super::connection::Connection;
+use super::converse::{InChild, converse};
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;

@@ -12,7 +12,8 @@ use std::time::{Instant, SystemTime};
 
 use super::accept::Door;
 use super::children::Children;
-use super::connection::{Connection, InChild, converse};
+use super::connection::Connection;
+use super::converse::{InChild, converse};
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;
