@@ -14,7 +14,7 @@ BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
 PAGES  := $(wildcard man/*.[1-8])
 
-.PHONY: build demo check lint swarm limits install uninstall clean
+.PHONY: build demo check lint fuzz swarm limits install uninstall clean
 
 build:
 	$(CARGO) build --release
@@ -34,8 +34,22 @@ swarm: build
 limits: build
 	python3 benches/swarm/limits.py --binary $(BINARY)
 
+# Each fuzz target for so many seconds; what is found comes to lie in fuzz/artifacts. `make check` has the same
+# invariants as property tests, and all of tests/corpus.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= $(notdir $(wildcard tests/corpus/*))
+fuzz:
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo 'make fuzz needs a nightly toolchain (rustup toolchain install nightly) and cargo-fuzz (cargo install cargo-fuzz)' >&2; exit 1; }
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target && \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=20 || exit 1; \
+	done
+
 lint:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	@command -v mandoc >/dev/null || { echo 'make lint needs mandoc' >&2; exit 1; }
 	# Pages refer to each other before they are installed: all else that lint finds, down to style, is an error.

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
@@ -150,7 +149,7 @@ impl Incoming {
     /// Where a block is wrong or cannot be written.
     pub fn read(
         &mut self,
-        stream: &TcpStream,
+        mut stream: impl Read,
         cascade: &CascadeFile,
         data: &File,
         most: u64,
@@ -159,7 +158,6 @@ impl Incoming {
         if let Some(step) = self.finished(cascade, data)? {
             return Ok(step);
         }
-        let mut stream = stream;
         let read = match &mut self.state {
             State::Header { filled } => stream.read(&mut self.buffer[*filled..RESPONSE_HEADER_LEN]),
             State::Block(block) => {
