@@ -386,6 +386,8 @@ pub enum Role {
     Cost,
     /// Serves, and crashes on request.
     Crashable,
+    /// Serves lists from a registry that it has filled.
+    Registry,
 }
 
 /// A file on the network: by its hash, or by its cascade file.

@@ -78,6 +78,7 @@ fn check_figures(figures: &Value) {
         "costs",
         "sharing",
         "isolation",
+        "registry",
         "claims",
     ] {
         assert!(!figures[key].is_null(), "{key}");
@@ -166,6 +167,8 @@ fn peers_and_trackers_are_compared_as_well_and_leave_no_file() {
             "a tracker closes after a response"
         );
         assert!(!run.stdout.contains("starved"), "{}", run.stdout);
+        let registry = run.stdout.contains("peers of 1,000 files, 4 clients");
+        assert_eq!(registry, service == "tracker", "{}", run.stdout);
         assert_eq!(run.stderr, "", "servers keep to themselves");
         let left = fs::read_dir(temporary).expect("readable").count();
         assert_eq!(left, 0, "{service}");

@@ -18,9 +18,11 @@ use crate::compare::isolation::{self, Isolation};
 use crate::compare::machine::Machine;
 use crate::compare::measure;
 use crate::compare::part::Stop;
-use crate::compare::plan::Plan;
+use crate::compare::plan::{Plan, ServiceKind};
+use crate::compare::registry::{self, Filled};
 use crate::compare::report::{self, CellReport, FORMAT, Report};
 use crate::compare::terminal::{self, Paint};
+use crate::server::Model;
 use crate::store::atomic::{self, Existing};
 use crate::sys::signals;
 use crate::text::escape_path;
@@ -66,6 +68,7 @@ fn compare(options: &Compare, stop: &Stop) -> anyhow::Result<Report> {
     let costs = cost::measure(plan.rounds, stop).context("cannot measure flows of control")?;
     let sharing = cost::sharing(stop).context("cannot measure sharing")?;
     let isolation = measure_isolation(&plan, stop, &progress)?;
+    let registry = measure_registry(&plan, stop, &progress)?;
     progress.finish_and_clear();
 
     let machine = Machine::here();
@@ -92,6 +95,7 @@ fn compare(options: &Compare, stop: &Stop) -> anyhow::Result<Report> {
         costs,
         sharing,
         isolation,
+        registry,
         claims,
     })
 }
@@ -158,10 +162,7 @@ fn measure_isolation(
     stop: &Stop,
     progress: &ProgressBar,
 ) -> anyhow::Result<Vec<Isolation>> {
-    let mut models = plan.models.clone();
-    models.sort_unstable();
-    models.dedup();
-    models
+    different_models(plan)
         .into_iter()
         .map(|model| {
             progress.set_message(format!("crash: {model}"));
@@ -172,10 +173,41 @@ fn measure_isolation(
         .collect()
 }
 
+/// Only a tracker has a registry.
+fn measure_registry(
+    plan: &Plan,
+    stop: &Stop,
+    progress: &ProgressBar,
+) -> anyhow::Result<Vec<Filled>> {
+    if plan.service != ServiceKind::Tracker {
+        return Ok(Vec::new());
+    }
+    different_models(plan)
+        .into_iter()
+        .map(|model| {
+            progress.set_message(format!("full registry: {model}"));
+            let measured = registry::measure(plan, model, stop);
+            progress.inc(1);
+            measured.with_context(|| format!("cannot measure a full registry under {model}"))
+        })
+        .collect()
+}
+
+fn different_models(plan: &Plan) -> Vec<Model> {
+    let mut models = plan.models.clone();
+    models.sort_unstable();
+    models.dedup();
+    models
+}
+
 /// Progress on a terminal's standard error; elsewhere nothing. It never ticks by itself, which would take a thread
 /// and processor time from what is measured.
 fn progress(plan: &Plan) -> ProgressBar {
-    let steps = plan.cells().len() * plan.rounds + plan.models.len();
+    let at_the_end = match plan.service {
+        ServiceKind::Tracker => 2,
+        ServiceKind::Echo | ServiceKind::Block => 1,
+    };
+    let steps = plan.cells().len() * plan.rounds + at_the_end * different_models(plan).len();
     let bar = ProgressBar::new(steps as u64);
     // A template of ours is valid; without it the bar only looks different.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg:<24}") {

@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use super::Status;
 use crate::cli::{ComparePart, Role};
-use crate::compare::{cost, crashable, load, part};
+use crate::compare::{cost, crashable, load, part, registry};
 
 /// Becomes the part.
 ///
@@ -20,6 +20,7 @@ pub fn run(options: &ComparePart) -> anyhow::Result<Status> {
         Role::Load => load::run().context("cannot generate load")?,
         Role::Cost => cost::run().context("cannot measure costs")?,
         Role::Crashable => crashable::run().context("cannot serve")?,
+        Role::Registry => registry::run().context("cannot serve lists")?,
     }
     Ok(Status::Done)
 }

@@ -12,12 +12,10 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::part;
-use crate::net::listen;
-use crate::server::{self, Ledger, Limits};
+use super::{harness, part};
 use crate::service::echo::EchoService;
 use crate::service::{Next, Output, Reports, Service, Session};
-use crate::sys::signals::{self, Signals};
+use crate::sys::signals;
 
 /// What the part is to serve.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,21 +84,11 @@ pub fn run() -> io::Result<()> {
     let Some(order) = part::take_order::<Order>()? else {
         return Ok(());
     };
-    let model = clap::ValueEnum::from_str(&order.model, false).map_err(io::Error::other)?;
     // The crash is wanted: it shall leave no core file.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let service = Crashable {
         echo: EchoService::quiet(),
         token: format!("{}\n", order.token).into_bytes(),
     };
-    let address = "127.0.0.1:0".parse().map_err(io::Error::other)?;
-    let limits = Limits::default();
-    let listeners = listen::open(&[address], limits.backlog)?;
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
-    for listener in &listeners {
-        println!("listening on {}", listener.local_addr()?);
-    }
-    let ledger = Ledger::new()?;
-    server::serve(model, &listeners, &service, &limits, &ledger, &signals)?;
-    Ok(())
+    harness::serve(&order.model, &service)
 }

@@ -7,21 +7,28 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::part::{Complaints, Part, Stop};
 use super::plan::ServiceKind;
 use super::proc::{self, Pss, Usage};
 use crate::cascade_file::EXTENSION;
 use crate::hash::CascadeHash;
-use crate::server::Model;
+use crate::net::listen;
+use crate::server::{self, Ledger, Limits, Model};
+use crate::service::Service;
 use crate::store::atomic::{self, Existing};
 use crate::store::create::describe;
 use crate::store::verify::unobserved;
+use crate::sys::signals::Signals;
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(20);
 /// The file that a peer serves, and its blocks, in bytes.
 const FILE_SIZE: usize = 64 << 10;
 const BLOCK_SIZE: u64 = 4 << 10;
+/// Where servers under test listen: on any port that is free.
+const LOOPBACK: &str = "127.0.0.1:0";
 
 /// A server that listens; killed, and its children with it, when it is dropped.
 #[derive(Debug)]
@@ -47,8 +54,7 @@ impl Server {
             ServiceKind::Block => vec!["peer".into()],
             ServiceKind::Tracker => vec!["tracker".into()],
         };
-        arguments
-            .extend(["--model", &model.to_string(), "--listen", "127.0.0.1:0"].map(OsString::from));
+        arguments.extend(["--model", &model.to_string(), "--listen", LOOPBACK].map(OsString::from));
         match service {
             ServiceKind::Echo => {}
             ServiceKind::Block => arguments.push(fixture.cascade_file().into()),
@@ -95,6 +101,24 @@ impl Server {
     pub fn has_ended(&mut self) -> io::Result<bool> {
         self.part.has_ended()
     }
+}
+
+/// In a part: serves on a free port of the loopback interface until it is asked to stop, under the model of this name.
+///
+/// # Errors
+/// Where it cannot listen, or there is no such model.
+pub fn serve<S: Service>(model: &str, service: &S) -> io::Result<()> {
+    let model = clap::ValueEnum::from_str(model, false).map_err(io::Error::other)?;
+    let limits = Limits::default();
+    let address = LOOPBACK.parse().map_err(io::Error::other)?;
+    let listeners = listen::open(&[address], limits.backlog)?;
+    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
+    for listener in &listeners {
+        println!("listening on {}", listener.local_addr()?);
+    }
+    let ledger = Ledger::new()?;
+    server::serve(model, &listeners, service, &limits, &ledger, &signals)?;
+    Ok(())
 }
 
 /// The files that a service needs, in a directory that is removed with it.

@@ -20,6 +20,11 @@ pub fn render(report: &Report) -> String {
         throughput(report),
         latency(report),
         memory(report),
+        section(
+            "registry",
+            "A registry of many peers",
+            &tables::registry(&report.registry),
+        ),
         creation(report),
         isolation(report),
         claims(report),
@@ -221,7 +226,7 @@ mod tests {
         }
         assert_eq!(
             page.matches("<table>").count(),
-            1 + report().loads().len() + 1
+            1 + report().loads().len() + 1 + 1
         );
         assert!(page.contains("starved: 15 clients"));
     }

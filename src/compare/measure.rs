@@ -48,26 +48,38 @@ pub fn round(plan: &Plan, cell: &Cell, fixture: &Fixture, stop: &Stop) -> io::Re
         Some(model) => Some(Server::start(plan.service, model, fixture, stop)?),
         None => None,
     };
-    let look = |at: Mode| match &server {
+    observe(
+        server.as_ref(),
+        &order(plan, cell, fixture, server.as_ref()),
+        stop,
+    )
+}
+
+/// Measures a server that is there, or none, once.
+///
+/// # Errors
+/// As [`round`].
+pub fn observe(server: Option<&Server>, order: &Order, stop: &Stop) -> io::Result<Round> {
+    let look = |at: Mode| match server {
         // Memory is of interest for idle connections only, before they are measured.
-        Some(server) if cell.mode == at => server.pss(),
+        Some(server) if order.mode == at => server.pss(),
         _ => Ok(Pss::default()),
     };
-    if cell.mode == Mode::Idle {
+    if order.mode == Mode::Idle {
         // A server says where it listens before its pool is there, which is no connection's cost.
         std::thread::sleep(SETTLING);
     }
     let before = look(Mode::Idle)?;
     let mut generator = Part::start::<&str>("load", &[], Complaints::Shown)?;
-    let limit = plan.window() + SLACK;
-    generator.order(&order(plan, cell, fixture, server.as_ref()))?;
+    let limit = order.window + SLACK;
+    generator.order(order)?;
     let prepared: Prepared = generator.answer(stop, limit)?;
     let idle = look(Mode::Idle)?;
-    let cpu_before = cpu(server.as_ref())?;
+    let cpu_before = cpu(server)?;
     generator.order(&Go)?;
     let sample: Sample = generator.answer(stop, limit)?;
-    let cpu_used = cpu(server.as_ref())? - cpu_before;
-    let end = look(cell.mode)?;
+    let cpu_used = cpu(server)? - cpu_before;
+    let end = look(order.mode)?;
     Ok(Round {
         sample,
         cpu: server.is_some().then_some(cpu_used),

@@ -12,6 +12,7 @@
 //! | [`stats`] | medians and percentiles |
 //! | [`cost`] | what a flow of control costs |
 //! | [`isolation`], [`crashable`] | what a crash takes with it |
+//! | [`registry`] | what a list costs where a tracker knows a million peers |
 //! | [`machine`] | where all this runs |
 //! | [`claims`] | what the textbook says, judged |
 //! | [`report`] | everything that was found |
@@ -36,6 +37,7 @@ pub mod part;
 pub mod plan;
 pub mod plots;
 pub mod proc;
+pub mod registry;
 pub mod report;
 #[cfg(test)]
 mod sample;

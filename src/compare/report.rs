@@ -9,6 +9,7 @@ use super::cost::{Cost, Sharing};
 use super::isolation::Isolation;
 use super::machine::Machine;
 use super::plan::{Mode, ServiceKind};
+use super::registry::Filled;
 use super::stats::{Latency, Spread};
 use super::units::per_cent;
 
@@ -48,6 +49,8 @@ pub struct Report {
     pub sharing: Sharing,
     /// What a crash takes with it.
     pub isolation: Vec<Isolation>,
+    /// What a list costs where a tracker knows many peers; of other services nothing.
+    pub registry: Vec<Filled>,
     /// What the textbook says, and what was found.
     pub claims: Vec<Claim>,
 }

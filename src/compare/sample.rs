@@ -5,6 +5,7 @@ use super::cost::{Cost, Kind, Sharing};
 use super::isolation::Isolation;
 use super::machine::Machine;
 use super::plan::{Mode, ServiceKind};
+use super::registry::Filled;
 use super::report::{CellReport, FORMAT, IdleMemory, Report};
 use super::stats::{Latency, Spread};
 
@@ -106,6 +107,13 @@ pub fn report() -> Report {
             cost(Kind::Thread, 20.0),
         ],
         sharing: Sharing::default(),
+        registry: vec![Filled {
+            peers: 1_000_000,
+            files: 1000,
+            empty: cell("process", Mode::PerRequest, 16, 18_123.0),
+            full: cell("process", Mode::PerRequest, 16, 16_789.0),
+            cost: Some(1.07),
+        }],
         isolation: vec![isolation("iterative", 0), isolation("process", 15)],
         claims: vec![
             Claim {

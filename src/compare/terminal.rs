@@ -1,5 +1,7 @@
 //! The report on a terminal of 80 columns.
 
+pub mod registry;
+
 use super::claims::{Claim, Verdict};
 use super::cost::Cost;
 use super::isolation::Isolation;
@@ -67,6 +69,7 @@ pub fn render(report: &Report, paint: Paint) -> String {
             "* within 10 % of the generator's own limit: the server may be faster than this",
         ));
     }
+    lines.extend(registry::table(&report.registry, paint));
     lines.extend(cost_table(&report.costs, paint));
     lines.extend(isolation_table(&report.isolation, paint));
     lines.extend(claims(&report.claims, paint));
@@ -297,6 +300,8 @@ mod tests {
             "208,000    20,000",
             "loses all: 0 of 15 survive",
             "does not hold",
+            "peers of 1,000 files, 16 clients",
+            "1.1×",
             "* within 10 %",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

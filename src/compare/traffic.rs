@@ -9,11 +9,11 @@ use crate::wire::{peer, tracker};
 /// A line as an interactive user might send it, its newline included.
 const LINE: &[u8] = b"It is a truth universally known\n";
 
-/// A request that is sent again and again, and the rule for its reply.
+/// Requests that are sent again and again, and the rule for their replies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Traffic {
-    /// What the clients send.
-    pub request: Vec<u8>,
+    /// What the clients send, in turn; at least one request.
+    requests: Vec<Vec<u8>>,
     service: ServiceKind,
 }
 
@@ -31,7 +31,22 @@ pub enum Reply {
 impl Traffic {
     /// The traffic of a service, whose file is `hash` where it has one.
     pub fn new(service: ServiceKind, hash: CascadeHash) -> Self {
-        let request = match service {
+        let requests = vec![Self::request_for(service, hash)];
+        Self { requests, service }
+    }
+
+    /// Lists of the peers of these files, of which there is at least one, in turn.
+    pub fn lists(hashes: &[CascadeHash]) -> Self {
+        let service = ServiceKind::Tracker;
+        let requests = hashes
+            .iter()
+            .map(|hash| Self::request_for(service, *hash))
+            .collect();
+        Self { requests, service }
+    }
+
+    fn request_for(service: ServiceKind, hash: CascadeHash) -> Vec<u8> {
+        match service {
             ServiceKind::Echo => LINE.to_vec(),
             ServiceKind::Block => peer::Request {
                 hash,
@@ -47,14 +62,18 @@ impl Traffic {
             }
             .encode()
             .to_vec(),
-        };
-        Self { request, service }
+        }
+    }
+
+    /// The request with this number; all of them are equally long.
+    pub fn request(&self, number: u64) -> &[u8] {
+        &self.requests[(number % self.requests.len() as u64) as usize]
     }
 
     /// A reply as short as the service has it: an empty block, an empty list.
     pub fn shortest_reply(&self) -> Vec<u8> {
         match self.service {
-            ServiceKind::Echo => self.request.clone(),
+            ServiceKind::Echo => self.request(0).to_vec(),
             ServiceKind::Block => vec![0; peer::RESPONSE_HEADER_LEN],
             ServiceKind::Tracker => vec![0; tracker::RESPONSE_HEADER_LEN],
         }
@@ -63,8 +82,8 @@ impl Traffic {
     /// Judges what was received since the request was sent.
     pub fn judge(&self, received: &[u8]) -> Reply {
         match self.service {
-            ServiceKind::Echo if !self.request.starts_with(received) => Reply::Wrong,
-            ServiceKind::Echo => reached(received, Some(self.request.len() as u64)),
+            ServiceKind::Echo if !self.request(0).starts_with(received) => Reply::Wrong,
+            ServiceKind::Echo => reached(received, Some(self.request(0).len() as u64)),
             ServiceKind::Block => successful(received, body_length::<8>(received)),
             ServiceKind::Tracker => successful(received, body_length::<4>(received)),
         }
@@ -103,6 +122,15 @@ mod tests {
 
     fn traffic(service: ServiceKind) -> Traffic {
         Traffic::new(service, CascadeHash([7; 32]))
+    }
+
+    #[test]
+    fn lists_are_asked_for_in_turn() {
+        let hashes = [1, 2].map(|n| CascadeHash([n; 32]));
+        let lists = Traffic::lists(&hashes);
+        for (number, hash) in hashes.iter().cycle().take(5).enumerate() {
+            assert_eq!(lists.request(number as u64)[16..48], hash.0);
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The page's tables, in which every figure can be looked up.
 
 use crate::compare::plan::Mode;
+use crate::compare::registry::Filled;
 use crate::compare::report::{CellReport, Report};
 use crate::compare::stats::{Latency, Spread};
 use crate::compare::svg::escape;
 use crate::compare::terminal::load_title;
-use crate::compare::units::{count, cycles, kib, micros, plural};
+use crate::compare::terminal::registry::title;
+use crate::compare::units::{count, cycles, kib, micros, plural, ratio};
 
 /// A table for each load, and one of costs.
 pub fn all(report: &Report) -> String {
@@ -32,6 +34,56 @@ pub fn all(report: &Report) -> String {
     body
 }
 
+/// What a list costs where a tracker knows nobody, and where it knows many.
+pub fn registry(registry: &[Filled]) -> String {
+    let Some(first) = registry.first() else {
+        return String::new();
+    };
+    let rows: String = registry
+        .iter()
+        .flat_map(|filled| {
+            [
+                (&filled.empty, "empty", None),
+                (&filled.full, "full", filled.cost),
+            ]
+        })
+        .map(|(cell, what, cost)| registry_row(cell, what, cost))
+        .collect();
+    table(&title(first), &REGISTRY_HEADS, &rows)
+}
+
+fn registry_row(cell: &CellReport, what: &str, cost: Option<f64>) -> String {
+    let name = format!("{}, {what}", cell.model);
+    let (Some(rate), Some(latency)) = (cell.rate(), cell.latency_us) else {
+        return starved_row(cell, REGISTRY_HEADS.len() - 1);
+    };
+    row(
+        &name,
+        &[
+            count(rate.median),
+            ends(rate, count),
+            micros(latency.p50),
+            micros(latency.p99),
+            micros(latency.p999),
+            cell.cpu_us_per_request.map_or_else(String::new, micros),
+            cell.memory_kib
+                .map_or_else(String::new, |memory| kib(memory.median)),
+            cost.map_or_else(String::new, ratio),
+        ],
+    )
+}
+
+const REGISTRY_HEADS: [&str; 9] = [
+    "model, registry",
+    "per second",
+    "min–max",
+    "p50",
+    "p99",
+    "p99.9",
+    "CPU per request",
+    "PSS",
+    "CPU, full to empty",
+];
 const LOAD_HEADS: [&str; 10] = [
     "model",
     "per second",

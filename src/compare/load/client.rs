@@ -20,6 +20,8 @@ pub const BUFFER: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
+    /// Which request is under way.
+    number: u64,
     /// How much of the request was sent.
     sent: usize,
     /// What was received of the reply; in order, since replies are small it is kept in one piece.
@@ -66,6 +68,7 @@ impl Client {
         }
         Ok(Self {
             socket,
+            number,
             sent: 0,
             received: Vec::new(),
             since,
@@ -74,6 +77,7 @@ impl Client {
 
     /// Begins the next request on the same connection.
     pub fn next(&mut self) {
+        self.number += 1;
         self.sent = 0;
         self.received.clear();
         self.since = Instant::now();
@@ -81,8 +85,9 @@ impl Client {
 
     /// Sends what is left of the request, as far as that is possible now.
     pub fn send(&mut self, traffic: &Traffic) -> Progress {
-        while self.sent < traffic.request.len() {
-            let rest = &traffic.request[self.sent..];
+        let request = traffic.request(self.number);
+        while self.sent < request.len() {
+            let rest = &request[self.sent..];
             match send(self.socket.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
                 Ok(n) => self.sent += n,
                 // ENOTCONN: the connection is not there yet.

@@ -31,7 +31,7 @@ pub fn start(traffic: Traffic) -> io::Result<SocketAddr> {
         .name("responder".into())
         .spawn(move || {
             // An error ends the thread; the generator then finds that nobody answers.
-            let _ = respond(&listener, &epoll, traffic.request.len(), &reply);
+            let _ = respond(&listener, &epoll, traffic.request(0).len(), &reply);
         })?;
     Ok(address)
 }
