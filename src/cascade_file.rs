@@ -402,10 +402,5 @@ mod tests {
             }
             prop_assert_eq!(end, length);
         }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = CascadeFile::parse(&bytes);
-        }
     }
 }
