@@ -14,7 +14,7 @@ BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
 PAGES  := $(wildcard man/*.[1-8])
 
-.PHONY: build demo check lint fuzz swarm limits install uninstall clean
+.PHONY: build demo check lint fuzz scale swarm limits install uninstall clean
 
 build:
 	$(CARGO) build --release
@@ -46,6 +46,11 @@ fuzz:
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target tests/corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=20 || exit 1; \
 	done
+
+# A tracker that knows a million peers: what a list costs, its memory, how it forgets them, how it saves them.
+scale:
+	$(CARGO) test --release --lib -- --ignored --nocapture --test-threads 1 a_million_peers
+	$(CARGO) test --release --test scale -- --ignored --nocapture --test-threads 1
 
 lint:
 	$(CARGO) fmt --check
