@@ -1,6 +1,25 @@
 //! The cascade file: what `NAME.cascade` says of `NAME`, and where its blocks lie.
 //!
 //! PROTOCOL §1. Nothing here believes a length before it was compared with the bytes that are there.
+//!
+//! ```
+//! use cascade::cascade_file::{CascadeFile, Geometry};
+//! use cascade::hash::{BlockHash, FileHash};
+//!
+//! // Ten bytes in blocks of four: the last block has two.
+//! let data = b"0123456789";
+//! let geometry = Geometry::new(10, 4)?;
+//! assert_eq!(geometry.blocks(), 3);
+//! assert_eq!(geometry.range(2), Some(8..10));
+//!
+//! let hashes = data.chunks(4).map(BlockHash::of).collect();
+//! let file = CascadeFile::new(geometry, FileHash::of(data), hashes);
+//! let bytes = file.encode();
+//! assert_eq!(CascadeFile::parse(&bytes)?, file);
+//! // A byte is missing, and it is said before anything is done with the rest.
+//! assert!(CascadeFile::parse(&bytes[1..]).is_err());
+//! # Ok::<(), cascade::cascade_file::FormatError>(())
+//! ```
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -17,11 +17,19 @@
 //!
 //! [`download`] is the other half: a pure scheduler ([`download::plan`]) gives orders, worker processes fetch blocks,
 //! verify and write them, and report. [`node`] puts it all together for `get` and `peer`: a supervisor with a process
-//! for each role. [`compare`] measures the server models against each other. [`store`] is the data on disk: created, verified, written, and never lost.
+//! for each role. [`compare`] measures the server models against each other. [`store`] is the data on disk: created,
+//! verified, written, and never lost.
 //!
-//! [`exit`], [`output`] and [`logging`] are what a shell sees of the program. [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
+//! [`cli`] is what can be typed; [`exit`], [`output`] and [`logging`] are what a shell sees of the program. [`sys`] has
+//! the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
 //!
 //! Dependencies point one way: commands → node → download, server, tracker → service → wire → hash.
+//!
+//! # Examples
+//!
+//! What is pure can be tried without a network. [`cascade_file`], [`wire`], [`service`], [`download::plan`] and
+//! [`tracker::registry`] begin with an example; the one of [`server`] serves a client. The program itself has its
+//! examples in the manual.
 //!
 //! # Hazards
 //!

@@ -22,6 +22,39 @@
 //! | [`ledger`], [`tally`] | how connections ended, and the lines of the log |
 //! | [`children`], [`reports`] | of the models with processes: who lives, what they report |
 //! | [`crew`], [`sbuf`] | of the models with threads: how they are counted, fed and stopped |
+//!
+//! An echo server with a thread for each connection, until it is asked to stop:
+//!
+//! ```
+//! use std::io::{BufRead, BufReader, Write};
+//! use std::net::TcpStream;
+//! use std::thread;
+//!
+//! use cascade::net::listen;
+//! use cascade::server::{self, Limits, Model};
+//! use cascade::service::echo::EchoService;
+//! use cascade::sys::signals::Signals;
+//! use nix::sys::signal::{Signal, kill};
+//! use nix::unistd::Pid;
+//!
+//! let listeners = listen::open(&["127.0.0.1:0".parse()?])?;
+//! let address = listeners[0].local_addr()?;
+//! // Before the client exists: its thread leaves the signals to the loop.
+//! let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT])?;
+//! let client = thread::spawn(move || -> std::io::Result<String> {
+//!     let mut socket = TcpStream::connect(address)?;
+//!     socket.write_all(b"hello\n")?;
+//!     let mut line = String::new();
+//!     BufReader::new(socket).read_line(&mut line)?;
+//!     kill(Pid::this(), Signal::SIGTERM)?;
+//!     Ok(line)
+//! });
+//! let (service, limits) = (EchoService::quiet(), Limits::patient());
+//! let tally = server::serve(Model::Thread, &listeners, &service, &limits, &signals)?;
+//! assert_eq!(client.join().expect("it ends")?, "hello\n");
+//! assert!(tally.to_string().starts_with("1 connection"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod accept;
 pub mod children;

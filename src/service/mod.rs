@@ -8,6 +8,27 @@
 //! in children, which see the state of the moment of their fork, and whatever lies in shared memory; only the owner
 //! of the state applies reports. Where sessions live in the owner's process, in threads or in its loop, reports are
 //! applied at once, one at a time.
+//!
+//! A session needs nothing to be tried:
+//!
+//! ```
+//! use std::time::SystemTime;
+//!
+//! use cascade::service::echo::EchoService;
+//! use cascade::service::{Chunk, Next, Outcome, Output, Service, Session};
+//!
+//! let remote = ([192, 0, 2, 1], 40_000).into();
+//! let mut session = EchoService::quiet().open(remote, SystemTime::now());
+//! let (mut output, mut reports) = (Output::default(), Vec::new());
+//!
+//! assert_eq!(session.receive(b"a li", &mut output, &mut reports), Next::Read);
+//! assert!(output.is_empty() && !session.is_idle());
+//! assert_eq!(session.receive(b"ne\n", &mut output, &mut reports), Next::Read);
+//! let Some(Chunk::Bytes { bytes, .. }) = output.drain().next() else { panic!("a line") };
+//! assert_eq!(bytes, b"a line\n");
+//! // The end of input.
+//! assert_eq!(session.receive(b"", &mut output, &mut reports), Next::Close(Outcome::Done));
+//! ```
 
 pub mod blocks;
 pub mod echo;

@@ -2,6 +2,31 @@
 //!
 //! Every operation takes a bounded time, whatever the registry holds; expired records are removed a few at a time.
 //! Readers have a [`View`]. Time (in seconds since the Unix epoch) is an argument.
+//!
+//! ```
+//! use std::hash::RandomState;
+//! use std::net::{Ipv4Addr, SocketAddrV4};
+//!
+//! use cascade::hash::CascadeHash;
+//! use cascade::tracker::registry::{Registry, Tracked};
+//! use cascade::wire::tracker::NOBODY;
+//!
+//! // Room for 100 peers, each forgotten 60 seconds after it was seen.
+//! let mut registry = Registry::new(100, 60, &Tracked::Any, RandomState::new())?;
+//! let hash = CascadeHash::of(b"a cascade file");
+//! let address = Ipv4Addr::new(192, 0, 2, 1);
+//! let peer = SocketAddrV4::new(address, 9000);
+//! registry.subscribe(&hash, peer, address.into(), false, 1_000).expect("there is room");
+//!
+//! // Whoever has a view sees what the owner does, in a process of its own too.
+//! let view = registry.view();
+//! let mut random = fastrand::Rng::with_seed(1);
+//! let found = view.list(&hash, NOBODY, 1_030, &mut random).expect("nobody writes");
+//! assert_eq!(found[0].address, peer);
+//! let later = view.list(&hash, NOBODY, 1_090, &mut random).expect("nobody writes");
+//! assert!(later.is_empty());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::collections::BTreeSet;
 use std::hash::RandomState;

@@ -3,6 +3,22 @@
 //! Every decoder takes what has arrived so far and answers one of three things: a message and how many bytes it
 //! took, "not yet", or an error that no further byte can mend. None of them allocates by a length that the other
 //! side named before that length was capped.
+//!
+//! ```
+//! use cascade::hash::CascadeHash;
+//! use cascade::wire::peer::{Request, ResponseHeader, Status};
+//!
+//! let request = Request { hash: CascadeHash::of(b"a cascade file"), block: 7, extension: None };
+//! let bytes = request.encode();
+//! assert_eq!(Request::decode(&bytes)?, Some(request));
+//! // So far it may become a request; and this never will.
+//! assert_eq!(Request::decode(&bytes[..63])?, None);
+//! assert!(Request::decode(b"GET / HTTP/1.1").is_err());
+//!
+//! let header = ResponseHeader { status: Status::NotPresent, length: 0 };
+//! assert_eq!(header.encode(), [2, 0, 0, 0, 0, 0, 0, 0, 0]);
+//! # Ok::<(), cascade::wire::peer::RequestError>(())
+//! ```
 
 pub mod peer;
 pub mod tracker;

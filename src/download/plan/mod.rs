@@ -13,6 +13,40 @@
 //! 5. A block that a peer does not have yet is asked of others, and of that peer again later.
 //! 6. At the end, when every missing block is under way, blocks that a slower worker holds are asked of a faster one
 //!    too: at most two requests for a block.
+//!
+//! A download of two blocks from one peer, which the plan is only told of:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use cascade::cascade_file::Geometry;
+//! use cascade::download::plan::{Event, Order, Plan, Rules};
+//!
+//! let geometry = Geometry::new(2000, 1000)?;
+//! let rules = Rules {
+//!     max_workers: 4,
+//!     spread: 8,
+//!     maps: false,
+//!     unshared_above: 1 << 20,
+//!     gives_up: true,
+//! };
+//! let mut plan = Plan::new(geometry, |_| false, rules, fastrand::Rng::with_seed(1));
+//! plan.handle(Duration::ZERO, Event::Peer(([192, 0, 2, 1], 9000).into()));
+//!
+//! let mut fetched = Vec::new();
+//! for second in 0..10 {
+//!     let now = Duration::from_secs(second);
+//!     while let Some(order) = plan.poll(now) {
+//!         if let Order::Fetch(worker, block) = order {
+//!             fetched.push(block);
+//!             plan.handle(now, Event::Fetched(worker, block));
+//!         }
+//!     }
+//! }
+//! assert!(plan.is_complete());
+//! assert_eq!(fetched, [0, 1]);
+//! # Ok::<(), cascade::cascade_file::FormatError>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
