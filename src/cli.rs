@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::compare::plan::ServiceKind;
 use crate::hash::CascadeHash;
@@ -28,12 +28,45 @@ pub const TRACKER_PORT: u16 = 8888;
 #[command(
     subcommand_required = true,
     arg_required_else_help = false,
-    infer_subcommands = false
+    infer_subcommands = false,
+    disable_help_subcommand = true
 )]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What `help` knows besides the commands that have a page of their own, and the section and name of the page.
+pub const PAGES: [(&str, &str, &str); 4] = [
+    ("help", "1", "cascade"),
+    ("cascade", "1", "cascade"),
+    ("format", "5", "cascade"),
+    ("protocol", "7", "cascade-protocol"),
+];
+
+impl Cli {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that it asked for.
+    pub fn typed() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::with_topics().try_get_matches()?)
+    }
+
+    /// The command line, with the topics that `help` has: the commands, and [`PAGES`].
+    pub fn with_topics() -> clap::Command {
+        let cli = Self::command();
+        let commands = cli
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set() && command.get_name() != "help")
+            .map(|command| command.get_name().to_owned());
+        let pages = PAGES.map(|(topic, _, _)| topic.to_owned());
+        let topics = PossibleValuesParser::new(commands.chain(pages).collect::<Vec<_>>());
+        cli.mut_subcommand("help", |help| {
+            help.mut_arg("topic", |topic| topic.value_parser(topics))
+        })
+    }
 }
 
 /// The commands.
@@ -57,6 +90,10 @@ pub enum Command {
     Echo(Echo),
     /// Measure the server models against each other on this machine
     Compare(Compare),
+    /// Show the manual page of a command, a format or the protocol
+    Help(Help),
+    /// Print what makes a shell complete the command line
+    Completions(Completions),
     /// A process of a comparison, which starts it
     #[command(hide = true)]
     ComparePart(ComparePart),
@@ -109,7 +146,7 @@ pub struct Create {
     #[arg(short, long, value_name = "SIZE", value_parser = size)]
     pub block_size: Option<u64>,
     /// Write the cascade files into this directory, instead of beside the data
-    #[arg(short, long, value_name = "DIR", conflicts_with = "output")]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "output")]
     pub directory: Option<PathBuf>,
     /// Write the cascade file here (for one FILE only)
     #[arg(short, long, value_name = "OUT")]
@@ -137,7 +174,7 @@ pub struct Info {
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Look for the data in this directory, instead of beside the cascade files
-    #[arg(short, long, value_name = "DIR", conflicts_with = "data")]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "data")]
     pub directory: Option<PathBuf>,
     /// The data file (for one CASCADE only)
     #[arg(short = 'o', long, value_name = "DATA")]
@@ -184,7 +221,7 @@ pub struct Tracker {
     #[arg(short, long)]
     pub verbose: bool,
     /// Cascade files or hashes to track
-    #[arg(value_name = "CASCADE|HASH", value_parser = target_parser())]
+    #[arg(value_name = "CASCADE|HASH", value_hint = ValueHint::FilePath, value_parser = target_parser())]
     pub targets: Vec<Target>,
 }
 
@@ -195,7 +232,7 @@ pub struct List {
     #[arg(short, long, value_name = "HOST:PORT")]
     pub tracker: Option<HostPort>,
     /// The file
-    #[arg(value_name = "CASCADE|HASH", value_parser = target_parser())]
+    #[arg(value_name = "CASCADE|HASH", value_hint = ValueHint::FilePath, value_parser = target_parser())]
     pub target: Target,
 }
 
@@ -238,7 +275,7 @@ pub struct Get {
     #[command(flatten)]
     pub sources: Sources,
     /// Put the data into this directory, instead of beside the cascade files
-    #[arg(short, long, value_name = "DIR", conflicts_with = "output")]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "output")]
     pub directory: Option<PathBuf>,
     /// The data file (for one CASCADE only)
     #[arg(short, long, value_name = "FILE")]
@@ -279,7 +316,7 @@ pub struct Peer {
     #[command(flatten)]
     pub limits: LimitOptions,
     /// The data lie in this directory, instead of beside the cascade files
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub directory: Option<PathBuf>,
     /// Serve and download every *.cascade in DIR as well
     #[arg(long, requires = "directory")]
@@ -373,6 +410,33 @@ pub struct ComparePart {
     /// Of the server.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
+}
+
+/// `cascade help`
+#[derive(Debug, Args)]
+pub struct Help {
+    /// A command, or a page of the manual [default: a summary]
+    #[arg(value_name = "TOPIC", hide_possible_values = true)]
+    pub topic: Option<String>,
+}
+
+/// `cascade completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// With bash-completion
+    Bash,
+    /// From 3.0
+    Fish,
+    /// With compinit
+    Zsh,
 }
 
 /// What a process of a comparison does.

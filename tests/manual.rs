@@ -110,10 +110,10 @@ fn options(command: &clap::Command) -> BTreeSet<String> {
         .collect()
 }
 
-/// The commands that are there for users.
+/// The commands that are there for users and have a page: the first page describes `help`.
 fn commands(cli: &clap::Command) -> BTreeSet<&str> {
     cli.get_subcommands()
-        .filter(|command| !command.is_hide_set())
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
         .map(clap::Command::get_name)
         .collect()
 }
@@ -277,6 +277,7 @@ fn examples_run(name: &str, section: &str) {
         .program("sh")
         .args(["-c", &format!("cd place\n{script}")])
         .env("PATH", path)
+        .env("HOME", &place)
         .in_its_own_group()
         .start();
     let group = shell.pid();
@@ -340,6 +341,11 @@ fn the_examples_of_compare_run() {
 }
 
 #[test]
+fn the_examples_of_completions_run() {
+    examples_run("cascade-completions", "1");
+}
+
+#[test]
 fn the_examples_of_echo_run() {
     examples_run("cascade-echo", "1");
 }
@@ -364,6 +370,7 @@ fn the_examples_of_each_page_have_a_test() {
         "cascade.1",
         "cascade.5",
         "cascade-compare.1",
+        "cascade-completions.1",
         "cascade-create.1",
         "cascade-echo.1",
         "cascade-get.1",

@@ -4,11 +4,13 @@
 
 pub mod compare;
 pub mod compare_part;
+pub mod completions;
 pub mod create;
 pub mod echo;
 mod environment;
 pub mod files;
 pub mod get;
+pub mod help;
 pub mod info;
 mod limits;
 pub mod list;
@@ -20,8 +22,8 @@ pub mod verify;
 use std::io;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{Cli, Command};
 pub use crate::exit::{Status, UsageError};
@@ -34,7 +36,7 @@ pub fn main() -> ExitCode {
     logging::start();
     // Where it cannot be set, a write that fails ends the process: the default, and no reason not to begin.
     let _ = signals::let_writes_fail();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::typed() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -63,6 +65,8 @@ fn run(command: Command) -> anyhow::Result<Status> {
         Command::Peer(options) => peer::run(options),
         Command::Echo(options) => echo::run(options),
         Command::Compare(options) => compare::run(&options),
+        Command::Help(options) => help::run(&options),
+        Command::Completions(options) => completions::run(&options),
         Command::ComparePart(options) => compare_part::run(&options),
     }
 }
@@ -89,7 +93,7 @@ fn usage(error: &clap::Error) -> ExitCode {
                 .map(str::trim)
                 .take_while(|line| !line.is_empty())
                 .collect();
-            let tip = match error.get(ContextKind::SuggestedArg) {
+            let tip = match suggestion(error) {
                 Some(suggestion) => format!(" (did you mean {suggestion}?)"),
                 None => String::new(),
             };
@@ -101,6 +105,21 @@ fn usage(error: &clap::Error) -> ExitCode {
             Status::Usage.into()
         }
     }
+}
+
+/// What was probably meant.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ]
+    .into_iter()
+    .find_map(|kind| error.get(kind))
+    .map(|value| match value {
+        ContextValue::Strings(words) => words.join(" or "),
+        word => word.to_string(),
+    })
 }
 
 /// The command that helps with the command that was typed.

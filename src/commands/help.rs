@@ -1,0 +1,103 @@
+//! `cascade help`: the manual page of a topic, as `git help` does it.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use clap::CommandFactory;
+
+use super::Status;
+use crate::cli::{Cli, Help, PAGES};
+
+/// Shows the manual page of the topic; where there is none to show, the summary that the command itself can print.
+///
+/// # Errors
+/// Where a topic has only a page, and man(1) does not find it.
+pub fn run(options: &Help) -> anyhow::Result<Status> {
+    let Some(topic) = &options.topic else {
+        return summary(&["--help"]);
+    };
+    let page = Page::of(topic);
+    if page.is_installed() {
+        return Err(page.man(None).exec()).context("cannot run man");
+    }
+    match topic.as_str() {
+        "cascade" | "help" => summary(&["--help"]),
+        command if Cli::command().find_subcommand(command).is_some() => {
+            summary(&[command, "--help"])
+        }
+        _ => bail!(
+            "cannot find the manual page {}({}); are man and the pages of cascade installed?",
+            page.name,
+            page.section.unwrap_or_default()
+        ),
+    }
+}
+
+/// What this command line prints, which asks for help.
+fn summary(words: &[&str]) -> anyhow::Result<Status> {
+    let words = ["cascade"].iter().chain(words);
+    let Err(help) = Cli::with_topics().try_get_matches_from(words) else {
+        return Ok(Status::Done);
+    };
+    match help.print() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(Status::Done),
+    }
+}
+
+/// A page of the manual.
+struct Page {
+    name: String,
+    /// Where the name alone is not enough.
+    section: Option<&'static str>,
+}
+
+impl Page {
+    fn of(topic: &str) -> Self {
+        match PAGES.iter().find(|(named, _, _)| *named == topic) {
+            Some((_, section, name)) => Self {
+                name: (*name).into(),
+                section: Some(section),
+            },
+            None => Self {
+                name: format!("cascade-{topic}"),
+                section: None,
+            },
+        }
+    }
+
+    fn is_installed(&self) -> bool {
+        let mut man = self.man(Some("-w"));
+        man.stdin(Stdio::null());
+        let found = man.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        found.is_ok_and(|status| status.success())
+    }
+
+    /// man(1) with an option for the page: first of all the one that was installed together with this program.
+    fn man(&self, option: Option<&str>) -> Command {
+        let mut man = Command::new("man");
+        if let Some(beside) = pages_beside() {
+            let mut path = beside.into_os_string();
+            path.push(":");
+            // An end of ":" stands for the directories that man would search by itself.
+            path.push(std::env::var_os("MANPATH").unwrap_or_default());
+            man.env("MANPATH", path);
+        }
+        // Options go first: behind a name, man takes them for names.
+        man.args(option).args(self.section).arg(&self.name);
+        man
+    }
+}
+
+/// `PREFIX/share/man`, where the program is in `PREFIX/bin` and there are pages.
+fn pages_beside() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let pages = program.parent()?.parent()?.join("share/man");
+    // The pages may be compressed, in whatever way man(1) knows.
+    pages.join("man1").is_dir().then_some(pages)
+}

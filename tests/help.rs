@@ -1,0 +1,191 @@
+//! Help: the manual page of a topic, what is printed where there is none, and colours only where they are wanted.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use cascade::cli::{Cli, PAGES};
+use clap::CommandFactory;
+use common::process::Finished;
+use common::scene::Scene;
+
+/// A man(1) that says what it was asked for and ends with status 7; with `-w` it says whether it would find the page.
+fn man(scene: &Scene, finds: bool) -> PathBuf {
+    let directory = scene.directory("programs");
+    let looks = if finds { 0 } else { 16 };
+    let script = format!(
+        "#!/bin/sh
+[ \"$1\" != -w ] || exit {looks}
+echo \"man $*\"
+echo \"MANPATH=$MANPATH\"
+exit 7
+"
+    );
+    let program = directory.join("man");
+    fs::write(&program, script).expect("man");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("man can be run");
+    directory
+}
+
+#[test]
+fn help_is_the_manual_page_and_ends_as_man_does() {
+    let scene = Scene::new();
+    let programs = man(&scene, true);
+    for (topic, page) in [
+        ("get", "cascade-get"),
+        ("tracker", "cascade-tracker"),
+        ("cascade", "1 cascade"),
+        ("help", "1 cascade"),
+        ("format", "5 cascade"),
+        ("protocol", "7 cascade-protocol"),
+    ] {
+        let help = scene.cascade("help").arg(topic).env("PATH", &programs);
+        let help = help.run();
+        assert_eq!(help.status.code(), Some(7), "{help:#?}");
+        let first = help.stdout.lines().next();
+        assert_eq!(first, Some(&*format!("man {page}")), "{help:#?}");
+    }
+}
+
+#[test]
+fn each_page_of_the_manual_is_the_help_of_a_topic() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let mut there: Vec<String> = fs::read_dir(&pages)
+        .expect("the manual is in man/")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let cli = Cli::with_topics();
+    let help = cli.find_subcommand("help").expect("help is a command");
+    let topic = help.get_positionals().next().expect("it takes a topic");
+    let mut reached: Vec<String> = topic
+        .get_possible_values()
+        .iter()
+        .map(|value| {
+            let topic = value.get_name();
+            match PAGES.iter().find(|(named, _, _)| *named == topic) {
+                Some((_, section, name)) => format!("{name}.{section}"),
+                None => there
+                    .iter()
+                    .find(|page| {
+                        page.rsplit_once('.')
+                            .is_some_and(|(name, _)| name == format!("cascade-{topic}"))
+                    })
+                    .unwrap_or_else(|| panic!("no page for {topic}"))
+                    .clone(),
+            }
+        })
+        .collect();
+    there.sort();
+    reached.sort();
+    reached.dedup();
+    assert_eq!(reached, there);
+}
+
+#[test]
+fn where_there_is_no_page_a_command_helps_itself() {
+    let scene = Scene::new();
+    let programs = man(&scene, false);
+    let nothing = scene.directory("nothing");
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        if command.is_hide_set() || name == "help" {
+            continue;
+        }
+        let expected = scene.cascade(name).arg("--help").run();
+        assert_eq!(expected.status.code(), Some(0), "{expected:#?}");
+        // man finds nothing; there is no man.
+        for path in [&programs, &nothing] {
+            let help = scene.cascade("help").arg(name).env("PATH", path).run();
+            assert_eq!(help.status.code(), Some(0), "{help:#?}");
+            assert_eq!(help.stdout, expected.stdout);
+        }
+    }
+    let summary = scene.cascade("--help").run();
+    assert_eq!(scene.cascade("help").run().stdout, summary.stdout);
+    for topic in ["help", "cascade"] {
+        let help = scene.cascade("help").arg(topic).env("PATH", &nothing).run();
+        assert_eq!(help.stdout, summary.stdout);
+    }
+}
+
+#[test]
+fn a_page_without_a_command_that_is_not_found_is_an_error() {
+    let scene = Scene::new();
+    let nothing = scene.directory("nothing");
+    let help = scene.cascade("help").arg("protocol").env("PATH", nothing);
+    let help = help.run();
+    assert_eq!(help.status.code(), Some(1), "{help:#?}");
+    assert_eq!(
+        help.stderr,
+        "cascade: cannot find the manual page cascade-protocol(7); are man and the pages of cascade installed?\n"
+    );
+}
+
+#[test]
+fn the_pages_beside_the_program_come_first() {
+    let scene = Scene::new();
+    let programs = man(&scene, true);
+    for directory in ["prefix/bin", "prefix/share/man/man1"] {
+        fs::create_dir_all(scene.path(directory)).expect("a directory");
+    }
+    let program = scene.path("prefix/bin/cascade");
+    fs::copy(env!("CARGO_BIN_EXE_cascade"), &program).expect("a copy of the program");
+    let program = program.to_str().expect("a path in ASCII");
+    let beside = fs::canonicalize(scene.path("prefix/share/man")).expect("it is there");
+    for (own, expected) in [("", ""), ("/elsewhere:", "/elsewhere:")] {
+        let help = scene.program(program).args(["help", "get"]);
+        let help = help.env("PATH", &programs).env("MANPATH", own).run();
+        let path = format!("MANPATH={}:{expected}", beside.display());
+        assert_eq!(help.stdout.lines().nth(1), Some(&*path), "{help:#?}");
+    }
+}
+
+#[test]
+fn what_was_mistyped_is_suggested() {
+    let scene = Scene::new();
+    for (typed, suggestion) in [
+        (["trakcer", "x"], "(did you mean tracker?)"),
+        (["help", "protcol"], "(did you mean protocol?)"),
+        (["get", "--no-server"], "(did you mean --no-serve?)"),
+    ] {
+        let mistake = scene.cascade(typed[0]).arg(typed[1]).run();
+        assert_eq!(mistake.status.code(), Some(2), "{mistake:#?}");
+        assert_eq!(mistake.stderr.lines().count(), 1, "{mistake:#?}");
+        assert!(mistake.stderr.contains(suggestion), "{mistake:#?}");
+    }
+}
+
+/// Whether the help has colours, or other attributes, on a terminal of this kind.
+fn on_a_terminal(scene: &Scene, variables: &[(&str, &str)]) -> Finished {
+    let command = format!("'{}' --help", env!("CARGO_BIN_EXE_cascade"));
+    // What the environment of the tests says is not meant.
+    let mut terminal = scene.program("env");
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        terminal = terminal.arg(format!("--unset={name}"));
+    }
+    for (name, value) in variables {
+        terminal = terminal.arg(format!("{name}={value}"));
+    }
+    terminal
+        .args(["script", "-qec", &command, "/dev/null"])
+        .run()
+}
+
+#[test]
+fn there_are_colours_on_a_terminal_only_and_not_where_no_color_is_set() {
+    let scene = Scene::new();
+    let coloured = on_a_terminal(&scene, &[("TERM", "xterm")]);
+    assert!(coloured.stdout.contains("\x1b["), "{coloured:#?}");
+    for without in [
+        on_a_terminal(&scene, &[("TERM", "xterm"), ("NO_COLOR", "1")]),
+        on_a_terminal(&scene, &[("TERM", "dumb")]),
+        scene.cascade("--help").env("TERM", "xterm").run(),
+    ] {
+        assert!(without.stdout.contains("Usage: cascade"), "{without:#?}");
+        assert!(!without.stdout.contains('\x1b'), "{without:#?}");
+    }
+    let mistake = scene.cascade("--nothing").env("TERM", "xterm").run();
+    assert!(!mistake.stderr.contains('\x1b'), "{mistake:#?}");
+}
