@@ -10,14 +10,45 @@ HOST       := $(shell rustc --print host-tuple 2>/dev/null)
 # Without rustc (sudo make install) there is what was built.
 BINARY     := $(if $(HOST),$(TARGET_DIR)/$(HOST)/release/cascade,$(firstword $(wildcard $(TARGET_DIR)/*/release/cascade)))
 
-BINDIR := $(DESTDIR)$(PREFIX)/bin
-MANDIR := $(DESTDIR)$(PREFIX)/share/man
-PAGES  := $(wildcard man/*.[1-8])
+# Tools that are not on the machine are installed here.
+TOOLS      ?= $(TARGET_DIR)/tools
+# Where what is built besides goes: completions, the stages of packages, the packages.
+BUILT      := $(patsubst %/,%,$(dir $(BINARY)))
 
-.PHONY: build demo check lint fuzz scale swarm limits install uninstall clean
+BINDIR  ?= $(PREFIX)/bin
+MANDIR  ?= $(PREFIX)/share/man
+# Where the shells look for completions, and systemd for units.
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+PAGES   := $(wildcard man/*.[1-8])
+UNITS   := $(wildcard units/*.service units/*.socket)
+INSTALL_PROGRAM ?= install -m 755
+INSTALL_DATA    ?= install -m 644
+
+# What is installed besides the program, as FILE:WHERE.
+DATA := \
+	$(BUILT)/completions/cascade:$(BASHDIR)/cascade \
+	$(BUILT)/completions/_cascade:$(ZSHDIR)/_cascade \
+	$(BUILT)/completions/cascade.fish:$(FISHDIR)/cascade.fish \
+	$(foreach page,$(PAGES),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	$(foreach unit,$(UNITS),$(unit):$(UNITDIR)/$(notdir $(unit)))
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^\[dependencies\]/q' Cargo.toml)
+ARCH    := $(firstword $(subst -, ,$(HOST)))
+# The time of what is packed: of the last commit, so that the same source makes the same package.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+export SOURCE_DATE_EPOCH
+
+.PHONY: build demo check lint fuzz scale swarm limits install install-strip uninstall deb dist package-check clean
 
 build:
 	$(CARGO) build --release
+	@mkdir -p $(BUILT)/completions
+	$(BINARY) completions bash >$(BUILT)/completions/cascade
+	$(BINARY) completions zsh >$(BUILT)/completions/_cascade
+	$(BINARY) completions fish >$(BUILT)/completions/cascade.fish
 
 demo: build
 	@CASCADE=$(BINARY) tests/demo.sh
@@ -61,17 +92,56 @@ lint:
 	! mandoc -T lint $(PAGES) 2>/dev/null | grep -v 'referenced manual not found'
 
 install:
-	@test -x $(BINARY) || { echo "cannot install $(BINARY): it is not built; run make first" >&2; exit 1; }
-	install -d $(BINDIR)
-	install -m 755 $(BINARY) $(BINDIR)/cascade
-	for page in $(PAGES); do \
-		section=$${page##*.}; \
-		install -d $(MANDIR)/man$$section && install -m 644 $$page $(MANDIR)/man$$section/ || exit 1; \
+	@test -x $(BINARY) -a -f $(BUILT)/completions/cascade || \
+		{ echo "cannot install $(BINARY): it is not built; run make first" >&2; exit 1; }
+	install -d $(DESTDIR)$(BINDIR)
+	$(INSTALL_PROGRAM) $(BINARY) $(DESTDIR)$(BINDIR)/cascade
+	set -e; for entry in $(DATA); do \
+		to=$(DESTDIR)$${entry#*:}; \
+		install -d $${to%/*}; \
+		$(INSTALL_DATA) $${entry%%:*} $$to; \
 	done
 
+install-strip:
+	$(MAKE) install INSTALL_PROGRAM='install -s -m 755'
+
+# The directories that install made and that hold nothing else go too, but not those that every prefix has.
 uninstall:
-	rm -f $(BINDIR)/cascade
-	for page in $(PAGES); do rm -f $(MANDIR)/man$${page##*.}/$${page#man/}; done
+	rm -f $(DESTDIR)$(BINDIR)/cascade
+	for entry in $(DATA); do rm -f $(DESTDIR)$${entry#*:}; done
+	for directory in $(foreach section,1 5 7 8,$(MANDIR)/man$(section)) \
+		$(foreach own,$(BASHDIR) $(ZSHDIR) $(FISHDIR) $(UNITDIR),$(own) $(dir $(own))); do \
+		rmdir $(DESTDIR)$$directory 2>/dev/null || true; \
+	done
+
+# What a package holds is what install installs. cargo-deb is built outside of this directory, whose configuration is not
+# meant for it, and without optimisation, which would take longer than what it does.
+STAGE := $(BUILT)/stage
+deb: build
+	rm -rf $(STAGE)/deb
+	$(MAKE) install-strip DESTDIR=$(STAGE)/deb PREFIX=/usr ZSHDIR=/usr/share/zsh/vendor-completions
+	gzip -n9 $(STAGE)/deb/usr/share/man/man*/*
+	@command -v cargo-deb >/dev/null || test -x $(TOOLS)/bin/cargo-deb || \
+		(cd / && $(CARGO) install cargo-deb --locked --debug --root $(abspath $(TOOLS)) --target-dir $(abspath $(TOOLS))/build)
+	PATH="$$PATH:$(abspath $(TOOLS))/bin" $(CARGO) deb --no-build --no-strip --target $(HOST) \
+		--output $(TARGET_DIR)/package/
+	@ls $(TARGET_DIR)/package/*.deb
+
+# For any distribution: it is installed by tar -C /usr/local --strip-components=1 -xzf, and runs where it is unpacked too.
+NAME := cascade-$(VERSION)-$(ARCH)-linux
+dist: build
+	rm -rf $(STAGE)/dist
+	$(MAKE) install-strip DESTDIR=$(STAGE)/dist/$(NAME) PREFIX=
+	install -d $(STAGE)/dist/$(NAME)/share/doc/cascade
+	$(INSTALL_DATA) README.md LICENSE $(STAGE)/dist/$(NAME)/share/doc/cascade
+	@mkdir -p $(TARGET_DIR)/package
+	tar -C $(STAGE)/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) \
+		--mode=go-w -cf - $(NAME) | gzip -n9 >$(TARGET_DIR)/package/$(NAME).tar.gz
+	cd $(TARGET_DIR)/package && sha256sum $(NAME).tar.gz | tee $(NAME).tar.gz.sha256
+
+# Whether what is installed and packed is whole, works, and goes away again (root; see the script for what it needs).
+package-check: deb dist
+	CASCADE_TARGET=$(abspath $(TARGET_DIR)) MAKE='$(MAKE)' tests/package.sh $(abspath $(TARGET_DIR))/package/$(NAME).tar.gz
 
 clean:
 	$(CARGO) clean
