@@ -17,8 +17,8 @@
 //!
 //! [`download`] is the other half: a pure scheduler ([`download::plan`]) gives orders, worker processes fetch blocks,
 //! verify and write them, and report. [`node`] puts it all together for `get` and `peer`: a supervisor with a process
-//! for each role. [`compare`] measures the server models against each other. [`store`] is the data on disk: created,
-//! verified, written, and never lost.
+//! for each role, which [`node::handover`] keeps informed. [`compare`] measures the server models against each other.
+//! [`store`] is the data on disk: created, verified, written, and never lost.
 //!
 //! [`cli`] is what can be typed; [`exit`], [`output`] and [`logging`] are what a shell sees of the program. [`sys`] has
 //! the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.

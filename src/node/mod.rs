@@ -12,6 +12,8 @@
 //!    └─ whole-file hash
 //! ```
 //!
+//! Files that come and go later are handed to the listener that serves already: see [`handover`].
+//!
 //! It never reads a byte that a stranger sent. Which blocks are present, and how far a download is, it sees in shared
 //! memory.
 

@@ -110,7 +110,7 @@ impl Ledger {
         self.add(Self::place_of(Outcome::Crashed), self.tally().live());
         match self.cells[UNSAID].swap(0, Ordering::Relaxed) {
             0 => {}
-            unsaid => log::warn!("{unsaid} lines about connections turned away were left out"),
+            unsaid => log::warn!("{unsaid} more lines about connections were left out"),
         }
     }
 

@@ -56,7 +56,8 @@ impl Supervisor<'_> {
         let (new, left) = (self.arriving.len(), gone.len());
         log::info!("the list of files was read again: {new} new, {left} gone");
         if !gone.is_empty() {
-            self.forget(gone);
+            let wanted: HashSet<_> = self.wanted_hashes().collect();
+            self.forget(gone, &wanted);
         }
     }
 
@@ -84,12 +85,26 @@ impl Supervisor<'_> {
         true
     }
 
-    /// Sees to it that nobody is told any more that these files are here.
-    fn forget(&mut self, gone: Vec<CascadeHash>) {
+    /// The files that are here, and those that are about to come.
+    fn wanted_hashes(&self) -> impl Iterator<Item = CascadeHash> {
+        let here = self.items.iter().map(|item| item.hash);
+        here.chain(self.arriving.iter().map(|one| one.hash))
+    }
+
+    /// Sees to it that nobody is told any more that these files are here, but for those that are wanted in another
+    /// place, or once more.
+    fn forget(&mut self, gone: Vec<CascadeHash>, wanted: &HashSet<CascadeHash>) {
+        let unwanted: Vec<CascadeHash> = gone
+            .iter()
+            .copied()
+            .filter(|hash| !wanted.contains(hash))
+            .collect();
         for (tracker, role) in &mut self.announcers {
             stop_announcer(role);
-            // It ends by itself, soon. A tracker that was not told forgets us, later.
-            let _ = roles::start_farewell(tracker, &self.place, &gone);
+            if !unwanted.is_empty() {
+                // It ends by itself, soon. A tracker that was not told forgets us, later.
+                let _ = roles::start_farewell(tracker, &self.place, &unwanted);
+            }
         }
         self.forgotten.extend(gone);
     }
