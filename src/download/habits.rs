@@ -53,6 +53,11 @@ impl Habits {
         self.extended != Some(false)
     }
 
+    /// Whether the peer has shown the extension.
+    pub fn is_extended(&self) -> bool {
+        self.extended == Some(true)
+    }
+
     /// The peer has shown the extension, or its lack.
     pub fn set_extended(&mut self, extended: bool) {
         self.extended = Some(extended);

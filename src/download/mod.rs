@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`plan`] | the scheduler: which block is asked of which peer ([`blocks`], [`knowledge`]) |
 //! | [`worker`] | a process that fetches blocks from one peer, and verifies and writes them |
+//! | [`response`], [`landing`] | what comes in of an answer, and where it goes |
 //! | [`habits`] | what a worker learns of how its peer treats connections |
 //! | [`report`] | what workers tell the downloader |
 //! | [`whole`] | the process that hashes the whole file behind the growing prefix |
@@ -13,6 +14,7 @@ pub mod blocks;
 pub mod downloader;
 pub mod habits;
 pub mod knowledge;
+pub mod landing;
 pub mod plan;
 pub mod progress;
 pub mod report;

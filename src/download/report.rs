@@ -6,8 +6,11 @@ use super::plan::{Failure, WorkerId};
 use crate::hash::{FileHash, HASH_LEN};
 use crate::sys::pipe::Record;
 
+/// The most blocks of one report.
+pub const MAX_FETCHED: usize = 64;
+
 /// A report of a child of the downloader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// A worker has something to say.
     Worker(WorkerId, WorkerReport),
@@ -18,10 +21,10 @@ pub enum Report {
 }
 
 /// What a worker has to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerReport {
-    /// The block is verified and written.
-    Fetched(u32),
+    /// These blocks are verified and written: at most [`MAX_FETCHED`].
+    Fetched(Vec<u32>),
     /// The peer does not have the block yet.
     Absent(u32),
     /// The block was present before it was asked for.
@@ -154,7 +157,12 @@ impl Record for Report {
             }
             Self::Worker(worker, report) => {
                 let (kind, number) = match report {
-                    WorkerReport::Fetched(block) => (FETCHED, *block),
+                    WorkerReport::Fetched(blocks) => {
+                        bytes.push(FETCHED);
+                        bytes.extend_from_slice(&worker.to_ne_bytes());
+                        bytes.extend(blocks.iter().flat_map(|block| block.to_ne_bytes()));
+                        return;
+                    }
                     WorkerReport::Absent(block) => (ABSENT, *block),
                     WorkerReport::Skipped(block) => (SKIPPED, *block),
                     WorkerReport::Map(block) => (MAP, *block),
@@ -192,13 +200,20 @@ impl Record for Report {
             _ => {}
         }
         let (worker, rest) = rest.split_first_chunk()?;
+        if *kind == FETCHED {
+            let (blocks, rest) = rest.as_chunks();
+            let blocks = blocks.iter().map(|bytes| u32::from_ne_bytes(*bytes));
+            let report = WorkerReport::Fetched(blocks.collect());
+            return rest
+                .is_empty()
+                .then_some(Self::Worker(WorkerId::from_ne_bytes(*worker), report));
+        }
         let (number, rest) = rest.split_first_chunk()?;
         let (worker, number) = (
             WorkerId::from_ne_bytes(*worker),
             u32::from_ne_bytes(*number),
         );
         let report = match *kind {
-            FETCHED => WorkerReport::Fetched(number),
             ABSENT => WorkerReport::Absent(number),
             SKIPPED => WorkerReport::Skipped(number),
             MAP => WorkerReport::Map(number),
@@ -302,7 +317,9 @@ mod tests {
             Report::WholeFileFailed(5),
         ];
         for report in [
-            WorkerReport::Fetched(1),
+            WorkerReport::Fetched(vec![]),
+            WorkerReport::Fetched(vec![1]),
+            WorkerReport::Fetched((0..MAX_FETCHED as u32).collect()),
             WorkerReport::Absent(2),
             WorkerReport::Skipped(3),
             WorkerReport::Map(4),
@@ -326,6 +343,7 @@ mod tests {
         for report in reports {
             let mut bytes = Vec::new();
             report.encode(&mut bytes);
+            assert!(bytes.len() <= crate::sys::pipe::MAX_RECORD);
             assert_eq!(Report::decode(&bytes), Some(report));
             for cut in 0..bytes.len() {
                 let _ = Report::decode(&bytes[..cut]);

@@ -1,24 +1,21 @@
 //! A response as it comes in: the header, then the body in pieces. PROTOCOL §3.
 //!
-//! Whatever the block size, at most [`PIECE`] bytes of it are in memory. A block up to that size is written only when
-//! it is verified; a longer one is written piece by piece, and counts as present only when all of it is verified.
+//! Whatever the block size, at most [`super::landing::PIECE`] bytes of it are in memory. A block up to that size is
+//! written only when it is verified; a longer one is written piece by piece, and counts as present only when all of it
+//! is verified. Of small blocks many responses are read at once.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 
-use sha2::{Digest, Sha256};
-
+use super::landing::{Block, Landing};
 use super::plan::Failure;
 use super::report::{Reason, ReasonKind};
-use crate::cascade_file::CascadeFile;
 use crate::hash::BlockHash;
 use crate::wire::peer::{RESPONSE_HEADER_LEN, ResponseHeader, Status};
 
-/// The most of a block that is held in memory.
-pub const PIECE: usize = 1 << 20;
 /// The most that is received at once: what was received is hashed while it is still in the processor's cache.
 const RECEIVE: usize = 256 << 10;
+/// The most that is received at once where blocks are small.
+const AHEAD: usize = 64 << 10;
 
 /// Why a worker gives up its peer, or itself.
 #[derive(Debug)]
@@ -42,7 +39,7 @@ pub enum Step {
     Closed(bool),
     /// The header is there: what follows has to be decided.
     Header(ResponseHeader),
-    /// The block is verified and written.
+    /// The block is verified, and has landed.
     Block,
     /// The map.
     Map(Vec<u8>),
@@ -54,8 +51,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Incoming {
     state: State,
-    /// The header, and pieces of blocks.
-    buffer: Vec<u8>,
+    header: [u8; RESPONSE_HEADER_LEN],
+    ahead: Ahead,
     /// Bytes of blocks that were received and not counted yet.
     of_blocks: u64,
     last_read: usize,
@@ -71,22 +68,12 @@ enum State {
     Message { left: u64 },
 }
 
-#[derive(Debug)]
-struct Block {
-    number: u32,
-    length: u64,
-    /// Bytes that were received.
-    received: u64,
-    /// Bytes of these that are in the buffer, not in the file.
-    buffered: usize,
-    hasher: Sha256,
-}
-
 impl Default for Incoming {
     fn default() -> Self {
         Self {
             state: State::Header { filled: 0 },
-            buffer: vec![0; RESPONSE_HEADER_LEN],
+            header: [0; RESPONSE_HEADER_LEN],
+            ahead: Ahead::default(),
             of_blocks: 0,
             last_read: 0,
             mismatch: None,
@@ -97,7 +84,12 @@ impl Default for Incoming {
 impl Incoming {
     /// Whether no byte of a response has arrived.
     pub fn is_between_responses(&self) -> bool {
-        matches!(self.state, State::Header { filled: 0 })
+        matches!(self.state, State::Header { filled: 0 }) && !self.has_more()
+    }
+
+    /// Whether something was received that is still to be looked at.
+    pub fn has_more(&self) -> bool {
+        !self.ahead.is_empty()
     }
 
     /// How many bytes of blocks were received since this was asked last.
@@ -110,19 +102,9 @@ impl Incoming {
         self.mismatch
     }
 
-    /// The body that follows is the block `number`.
-    pub fn expect_block(&mut self, number: u32, length: u64) {
-        let room = length.min(PIECE as u64) as usize;
-        if self.buffer.len() < room {
-            self.buffer.resize(room, 0);
-        }
-        self.state = State::Block(Block {
-            number,
-            length,
-            received: 0,
-            buffered: 0,
-            hasher: Sha256::new(),
-        });
+    /// The body that follows is this block.
+    pub fn expect_block(&mut self, block: Block) {
+        self.state = State::Block(block);
     }
 
     /// The body that follows is a map of this length, which the caller has checked.
@@ -138,48 +120,49 @@ impl Incoming {
         self.state = State::Message { left: length };
     }
 
-    /// How many bytes the last read brought.
+    /// How many bytes the last read took from the connection.
     pub fn last_read(&self) -> u64 {
         self.last_read as u64
     }
 
-    /// Reads once, at most `most` bytes, or not at all where the body has come to its end.
+    /// Reads once, at most `most` bytes, or not at all where the body has come to its end or was received already.
     ///
     /// # Errors
     /// Where a block is wrong or cannot be written.
     pub fn read(
         &mut self,
-        mut stream: impl Read,
-        cascade: &CascadeFile,
-        data: &File,
+        stream: impl Read,
+        landing: &mut Landing<'_>,
         most: u64,
     ) -> Result<Step, GiveUp> {
         self.last_read = 0;
-        if let Some(step) = self.finished(cascade, data)? {
+        if let Some(step) = self.finished(landing)? {
             return Ok(step);
         }
-        let read = match &mut self.state {
-            State::Header { filled } => stream.read(&mut self.buffer[*filled..RESPONSE_HEADER_LEN]),
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let ahead = if landing.is_of_small_blocks() {
+            AHEAD.min(most)
+        } else {
+            0
+        };
+        let mut forgotten = [0; crate::wire::MAX_MESSAGE as usize];
+        let room = match &mut self.state {
+            State::Header { filled } => &mut self.header[*filled..],
             State::Block(block) => {
-                let left = block.length - block.received;
-                let end = (block.buffered as u64 + left)
-                    .min((block.buffered + RECEIVE) as u64)
-                    .min((block.buffered as u64).saturating_add(most))
-                    .min(PIECE as u64);
-                stream.read(&mut self.buffer[block.buffered..end as usize])
+                let room = landing.room(block);
+                let end = room.len().min(RECEIVE).min(most);
+                &mut room[..end]
             }
-            State::Map { map, filled } => stream.read(&mut map[*filled..]),
+            State::Map { map, filled } => &mut map[*filled..],
             State::Message { left } => {
-                let room = (*left).min(crate::wire::MAX_MESSAGE) as usize;
-                let mut forgotten = [0; crate::wire::MAX_MESSAGE as usize];
-                stream.read(&mut forgotten[..room])
+                &mut forgotten[..(*left).min(crate::wire::MAX_MESSAGE) as usize]
             }
         };
-        match read {
-            Ok(0) => Ok(Step::Closed(!self.is_between_responses())),
-            Ok(n) => {
-                self.last_read = n;
-                self.received(n, cascade, data)
+        match self.ahead.read(stream, room, ahead) {
+            Ok(Taken { bytes: 0, .. }) => Ok(Step::Closed(!self.is_between_responses())),
+            Ok(taken) => {
+                self.last_read = taken.fresh;
+                self.received(taken.bytes, landing)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Wait),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::More),
@@ -187,42 +170,34 @@ impl Incoming {
         }
     }
 
-    fn received(&mut self, n: usize, cascade: &CascadeFile, data: &File) -> Result<Step, GiveUp> {
+    fn received(&mut self, n: usize, landing: &mut Landing<'_>) -> Result<Step, GiveUp> {
         match &mut self.state {
             State::Header { filled } => *filled += n,
             State::Block(block) => {
-                block
-                    .hasher
-                    .update(&self.buffer[block.buffered..block.buffered + n]);
-                block.buffered += n;
-                block.received += n as u64;
                 self.of_blocks += n as u64;
-                if block.buffered == PIECE && block.length > PIECE as u64 {
-                    block.write(&self.buffer, cascade, data)?;
-                }
+                landing.received(block, n)?;
             }
             State::Map { filled, .. } => *filled += n,
             State::Message { left } => *left -= n as u64,
         }
-        Ok(self.finished(cascade, data)?.unwrap_or(Step::More))
+        Ok(self.finished(landing)?.unwrap_or(Step::More))
     }
 
     /// What is complete, if anything; afterwards the next header is expected.
-    fn finished(&mut self, cascade: &CascadeFile, data: &File) -> Result<Option<Step>, GiveUp> {
+    fn finished(&mut self, landing: &mut Landing<'_>) -> Result<Option<Step>, GiveUp> {
         let step = match &mut self.state {
             State::Header { filled } if *filled == RESPONSE_HEADER_LEN => {
-                match ResponseHeader::decode(&self.buffer[..RESPONSE_HEADER_LEN]) {
+                match ResponseHeader::decode(&self.header) {
                     Some(header) => Step::Header(header),
                     None => return Ok(None),
                 }
             }
-            State::Block(block) if block.received == block.length => {
-                if let Err(hash) = block.check(cascade) {
+            State::Block(block) if block.is_whole() => {
+                if let Err(hash) = landing.land(block)? {
                     let number = block.number;
                     self.mismatch = Some(hash);
                     return Err(GiveUp::lied(ReasonKind::WrongBlock, number));
                 }
-                block.write(&self.buffer, cascade, data)?;
                 Step::Block
             }
             State::Map { map, filled } if *filled == map.len() => Step::Map(std::mem::take(map)),
@@ -234,32 +209,46 @@ impl Incoming {
     }
 }
 
-impl Block {
-    /// Writes what is in the buffer to where it belongs.
-    fn write(&mut self, buffer: &[u8], cascade: &CascadeFile, data: &File) -> Result<(), GiveUp> {
-        let start = u64::from(self.number) * cascade.geometry().block_size();
-        let offset = start + self.received - self.buffered as u64;
-        data.write_all_at(&buffer[..self.buffered], offset)
-            .map_err(|error| {
-                let errno = error.raw_os_error().unwrap_or(0);
-                GiveUp(
-                    Failure::Ours,
-                    Reason {
-                        kind: ReasonKind::CannotWrite,
-                        number: self.number,
-                        errno,
-                    },
-                )
-            })?;
-        self.buffered = 0;
-        Ok(())
+/// What was received before it was asked for: the beginning of the responses that follow.
+#[derive(Debug, Default)]
+struct Ahead {
+    buffer: Vec<u8>,
+    /// What of the buffer is still to be looked at.
+    left: std::ops::Range<usize>,
+}
+
+/// What a read has brought.
+struct Taken {
+    /// Into the room that was given.
+    bytes: usize,
+    /// From the connection.
+    fresh: usize,
+}
+
+impl Ahead {
+    fn is_empty(&self) -> bool {
+        self.left.is_empty()
     }
 
-    /// Compares the hash of the whole block; where it is another, answers which.
-    fn check(&mut self, cascade: &CascadeFile) -> Result<(), BlockHash> {
-        let hash = BlockHash::finish(std::mem::take(&mut self.hasher));
-        let right = cascade.block_hashes().get(self.number as usize) == Some(&hash);
-        if right { Ok(()) } else { Err(hash) }
+    /// Fills `room` with what is there; where that is nothing, receives once: `ahead` bytes at most, if that is more
+    /// than there is room for.
+    fn read(&mut self, mut stream: impl Read, room: &mut [u8], ahead: usize) -> io::Result<Taken> {
+        let mut fresh = 0;
+        if self.is_empty() {
+            if room.len() >= ahead {
+                let n = stream.read(room)?;
+                return Ok(Taken { bytes: n, fresh: n });
+            }
+            if self.buffer.len() < ahead {
+                self.buffer.resize(ahead, 0);
+            }
+            fresh = stream.read(&mut self.buffer[..ahead])?;
+            self.left = 0..fresh;
+        }
+        let bytes = room.len().min(self.left.len());
+        room[..bytes].copy_from_slice(&self.buffer[self.left.start..self.left.start + bytes]);
+        self.left.start += bytes;
+        Ok(Taken { bytes, fresh })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
@@ -33,6 +34,21 @@ pub fn run(
     reports.send(&report).is_err().into()
 }
 
+/// The bytes of the block and of those that follow it and are present too, as far as they are read at once; and the
+/// block after them.
+fn present_run(geometry: Geometry, present: &Bitmap, block: u32) -> (Range<u64>, u32) {
+    let mut range = geometry.range(block).unwrap_or_default();
+    let mut next = block + 1;
+    while let Some(more) = geometry.range(next)
+        && more.end - range.start <= READ as u64
+        && present.get(next)
+    {
+        range.end = more.end;
+        next += 1;
+    }
+    (range, next)
+}
+
 fn follow(
     data: &File,
     geometry: Geometry,
@@ -41,15 +57,14 @@ fn follow(
 ) -> io::Result<FileHash> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ];
-    for block in 0..geometry.blocks() {
+    let mut block = 0;
+    while block < geometry.blocks() {
         while !present.get(block) {
             // An eventfd: the read waits until the downloader has added to it.
             let mut count = [0; 8];
             wake.read_exact(&mut count)?;
         }
-        let Some(range) = geometry.range(block) else {
-            break;
-        };
+        let (range, next) = present_run(geometry, present, block);
         let mut at = range.start;
         while at < range.end {
             let room = (range.end - at).min(READ as u64) as usize;
@@ -57,6 +72,7 @@ fn follow(
             hasher.update(&buffer[..room]);
             at += room as u64;
         }
+        block = next;
     }
     Ok(FileHash::finish(hasher))
 }

@@ -19,6 +19,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::pace::Pace;
+use super::together;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::socket::{read, set_unsent_limit};
 
@@ -34,7 +35,7 @@ const DRAIN_SIZE: usize = 64 << 10;
 const UNSENT: u32 = 64 << 10;
 
 /// More output follows: nix has no name for it.
-const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
+pub(super) const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,13 +223,20 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
 
     #[inline(always)]
     fn send(&mut self, next: Next) -> io::Result<Option<Want>> {
+        if self.output.is_long() && !self.pace.is_paced() {
+            match together::send(&self.stream, &mut self.output) {
+                Ok(true) => {
+                    self.stalled = false;
+                    return Ok(None);
+                }
+                Ok(false) => {}
+                Err(error) => return self.not_sent(error),
+            }
+        }
         let Some((chunk, more)) = self.output.front() else {
             return self.sent_all(next);
         };
-        let (left, of_file) = match chunk {
-            Chunk::Bytes { bytes, sent } => ((bytes.len() - *sent) as u64, false),
-            Chunk::File { range, .. } => (range.end - range.start, true),
-        };
+        let (left, of_file) = (chunk.length(), matches!(chunk, Chunk::File { .. }));
         let count = match self.pace.take(left.min(SEND_SIZE), of_file) {
             Ok(count) => count as usize,
             Err(until) if until >= self.end => return Ok(Some(Want::End(Outcome::TimedOut))),
@@ -266,7 +274,14 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
                 self.stalled = false;
                 Ok(None)
             }
-            Err(Errno::EAGAIN) => {
+            Err(error) => self.not_sent(error),
+        }
+    }
+
+    #[inline(always)]
+    fn not_sent(&mut self, error: Errno) -> io::Result<Option<Want>> {
+        match error {
+            Errno::EAGAIN => {
                 // The deadline is that of the next byte.
                 let over = if std::mem::replace(&mut self.stalled, true) {
                     None
@@ -275,8 +290,8 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
                 };
                 Ok(over.or(Some(Want::Write)))
             }
-            Err(Errno::EINTR) => Ok(None),
-            Err(error) => Err(error.into()),
+            Errno::EINTR => Ok(None),
+            error => Err(error.into()),
         }
     }
 

@@ -18,6 +18,7 @@
 //! | [`limits`] | what a server grants its clients |
 //! | [`reception`], [`guests`], [`refusals`] | who is let in, who has how many connections, how others are turned away |
 //! | [`pace`], [`turns`] | upload limit and upload slots: how fast a connection may send |
+//! | [`together`] | small responses sent in one write |
 //! | [`orders`] | what signals ask of a server that goes on serving |
 //! | [`ledger`], [`tally`] | how connections ended, and the lines of the log |
 //! | [`children`], [`reports`] | of the models with processes: who lives, what they report |
@@ -77,6 +78,7 @@ pub mod reports;
 pub mod sbuf;
 pub mod tally;
 pub mod thread;
+pub mod together;
 pub mod turns;
 
 use std::fmt;

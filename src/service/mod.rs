@@ -240,6 +240,17 @@ pub enum Chunk {
     },
 }
 
+impl Chunk {
+    /// How many bytes are still to be sent.
+    #[inline(always)]
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Bytes { bytes, sent } => (bytes.len() - sent) as u64,
+            Self::File { range, .. } => range.end - range.start,
+        }
+    }
+}
+
 impl Output {
     /// Appends bytes. Bytes that follow bytes are sent in one write with them.
     #[inline(always)]
@@ -315,6 +326,26 @@ impl Output {
                 bytes.clear();
                 self.spare = bytes;
             }
+        }
+    }
+
+    /// Whether there are several responses.
+    #[inline(always)]
+    pub fn is_long(&self) -> bool {
+        self.rest.len() > 2
+    }
+
+    /// All chunks, in order.
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    /// Takes note that `n` bytes were sent, of as many chunks as that is.
+    pub fn sent_of_all(&mut self, mut n: usize) {
+        while let Some(first) = self.first.as_ref().filter(|_| n > 0) {
+            let part = first.length().min(n as u64) as usize;
+            n -= part;
+            self.sent(part);
         }
     }
 

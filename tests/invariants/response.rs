@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 
 use cascade::cascade_file::{CascadeFile, Geometry};
+use cascade::download::landing::Landing;
 use cascade::download::response::{GiveUp, Incoming, Step};
 use cascade::hash::{BlockHash, FileHash};
 use cascade::wire::MAX_MESSAGE;
@@ -103,6 +104,7 @@ fn expected(mut stream: &[u8]) -> Vec<Learnt> {
 /// The same from a connection on which the stream arrives in pieces.
 fn taken_in(pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
     let mut incoming = Incoming::default();
+    let mut landing = Landing::new(&CASCADE, data);
     let mut arriving = Arriving {
         pieces: pieces.iter().copied().collect(),
         pause: false,
@@ -110,11 +112,11 @@ fn taken_in(pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
     let mut all = Vec::new();
     let mut asked = 0;
     loop {
-        let step = incoming.read(&mut arriving, &CASCADE, data, u64::MAX);
+        let step = incoming.read(&mut arriving, &mut landing, u64::MAX);
         let learnt = match step {
             Ok(Step::Wait | Step::More) => continue,
             Ok(Step::Header(header)) => {
-                if expect(&mut incoming, header, asked) {
+                if expect(&mut incoming, &mut landing, header, asked) {
                     continue;
                 }
                 Learnt::Senseless
@@ -128,6 +130,7 @@ fn taken_in(pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
         let last = !matches!(learnt, Learnt::Block(_) | Learnt::Map(_) | Learnt::Message);
         all.push(learnt);
         if last {
+            landing.take_landed().expect("a file that is written");
             return all;
         }
         asked = (asked + 1) % BLOCKS;
@@ -135,10 +138,18 @@ fn taken_in(pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
 }
 
 /// What a worker does with a header; `false` where it gives up.
-fn expect(incoming: &mut Incoming, header: ResponseHeader, asked: usize) -> bool {
+fn expect(
+    incoming: &mut Incoming,
+    landing: &mut Landing<'_>,
+    header: ResponseHeader,
+    asked: usize,
+) -> bool {
     let length = CASCADE.geometry().block_length(asked as u32);
     match header.status {
-        Status::Success if header.length == length => incoming.expect_block(asked as u32, length),
+        Status::Success if header.length == length => {
+            let begun = landing.begin(asked as u32, length);
+            incoming.expect_block(begun.expect("a file that is written"));
+        }
         Status::NotPresent if header.length <= MAX_MESSAGE => {
             incoming.expect_message(header.length);
         }

@@ -49,6 +49,7 @@ impl Downloader<'_> {
                         pid,
                         peer,
                         orders,
+                        unsent: Vec::new(),
                         map,
                     },
                 );
@@ -61,10 +62,23 @@ impl Downloader<'_> {
         Ok(())
     }
 
+    /// Adds an order to those that [`Self::send_orders`] sends.
     pub(super) fn order(&mut self, id: WorkerId, order: WorkerOrder) {
         if let Some(worker) = self.workers.get_mut(&id) {
+            worker.unsent.extend_from_slice(&order.encode());
+        }
+    }
+
+    /// Sends each worker its orders, all at once: they wake it once.
+    pub(super) fn send_orders(&mut self) {
+        for worker in self
+            .workers
+            .values_mut()
+            .filter(|worker| !worker.unsent.is_empty())
+        {
             // A worker that is gone is noticed when it is reaped; its orders are given back then.
-            let _ = worker.orders.write_all(&order.encode());
+            let _ = worker.orders.write_all(&worker.unsent);
+            worker.unsent.clear();
         }
     }
 

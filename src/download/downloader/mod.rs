@@ -15,10 +15,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::landing::PIECE;
 use super::plan::{Event, Failure, Order, Plan, Rules, WorkerId};
 use super::progress::{Figure, Progress};
 use super::report::{Heard, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
-use super::response::PIECE;
 use crate::cascade_file::CascadeFile;
 use crate::hash::{CascadeHash, FileHash};
 use crate::net::bucket::Bucket;
@@ -127,6 +127,8 @@ struct Handle {
     pid: Pid,
     peer: SocketAddr,
     orders: File,
+    /// Orders that it was not sent yet.
+    unsent: Vec<u8>,
     map: Arc<Bitmap>,
 }
 
@@ -155,6 +157,7 @@ impl<'a> Downloader<'a> {
         let rules = Rules {
             max_workers: 1,
             spread: task.spread,
+            cores: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
             maps: task.maps,
             unshared_above: PIECE as u64,
             gives_up: task.timeout.is_none(),
@@ -305,6 +308,7 @@ impl<'a> Downloader<'a> {
                 Order::Retire(id) => self.dismiss(id),
             }
         }
+        self.send_orders();
         Ok(())
     }
 
@@ -333,14 +337,11 @@ impl<'a> Downloader<'a> {
         };
         let (now, peer, map) = (self.now(), worker.peer, Arc::clone(&worker.map));
         match report {
-            WorkerReport::Fetched(block) if self.plan.expects(id, block) => {
-                if !self.task.present.get(block) {
-                    let length = self.task.cascade.geometry().block_length(block);
-                    self.task.progress.add(Figure::Fetched, length);
-                }
-                self.task.present.set(block);
+            WorkerReport::Fetched(blocks) => {
+                blocks
+                    .into_iter()
+                    .for_each(|block| self.fetched(now, id, block));
                 self.advance_prefix();
-                self.plan.handle(now, Event::Fetched(id, block));
             }
             WorkerReport::Absent(block) => self.plan.handle(now, Event::Absent(id, block)),
             WorkerReport::Skipped(block) => self.plan.handle(now, Event::Skipped(id, block)),
@@ -352,10 +353,20 @@ impl<'a> Downloader<'a> {
                 self.complain(peer, failure, reason);
                 self.plan.handle(now, Event::Failed(id, failure));
             }
-            WorkerReport::Fetched(_) => {
-                log::warn!("worker {id} reported a block that it was not asked for")
-            }
         }
+    }
+
+    fn fetched(&mut self, now: Duration, id: WorkerId, block: u32) {
+        if !self.plan.expects(id, block) {
+            log::warn!("worker {id} reported a block that it was not asked for");
+            return;
+        }
+        if !self.task.present.get(block) {
+            let length = self.task.cascade.geometry().block_length(block);
+            self.task.progress.add(Figure::Fetched, length);
+        }
+        self.task.present.set(block);
+        self.plan.handle(now, Event::Fetched(id, block));
     }
 
     fn complain(&mut self, peer: SocketAddr, failure: Failure, reason: Reason) {

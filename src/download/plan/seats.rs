@@ -16,6 +16,11 @@ const IDLE: Duration = Duration::from_secs(1);
 const STALLED: Duration = Duration::from_secs(3);
 const SLOW: u64 = 256 << 10;
 
+/// A rate, in bytes a second, that makes the processors work, for every block is hashed twice; and how long it takes to
+/// find out whether workers have it.
+const FAST: f64 = (128 << 20) as f64;
+const FOUND_OUT: Duration = Duration::from_millis(200);
+
 impl Plan {
     /// A worker that holds a seat for nothing: its peer serves another connection of ours only, or has nothing that
     /// is missing while other peers wait for a seat, or is so slow at the end that a long block must change hands.
@@ -173,6 +178,16 @@ impl Plan {
             .map(|(_, id)| id)
     }
 
+    /// Whether there is a worker for every processor already, and those are what the download waits for, not the peers.
+    /// More workers would then only keep the hash of the whole file from its share of the processors, and everything
+    /// waits for that in the end. While it is not known yet how fast the peers are, that is found out first.
+    fn keeps_processors_busy(&self, now: Duration) -> bool {
+        let at_work = || self.workers.values().filter(|worker| !worker.retired);
+        let rate: f64 = at_work().map(|worker| worker.rate).sum();
+        let unknown = |worker: &Worker| now.saturating_sub(worker.hired) < FOUND_OUT;
+        at_work().count() >= self.rules.cores && (rate > FAST || at_work().any(unknown))
+    }
+
     /// Peers that could be given a worker now; how many they have, and how often they failed of late.
     pub(super) fn candidates(
         &self,
@@ -202,7 +217,10 @@ impl Plan {
         }
         let rank = |(_, taken, failures): (SocketAddr, usize, u32)| (taken, failures);
         let best = self.candidates(now).map(rank).min()?;
-        if best.0 > 0 && (workers >= self.rules.max_workers || self.in_swarm()) {
+        let enough = || {
+            workers >= self.rules.max_workers || self.in_swarm() || self.keeps_processors_busy(now)
+        };
+        if best.0 > 0 && enough() {
             return None;
         }
         let equal: Vec<SocketAddr> = self

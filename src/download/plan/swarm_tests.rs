@@ -43,6 +43,7 @@ impl Swarm {
         let rules = Rules {
             max_workers: 4,
             spread: 20,
+            cores: 64,
             maps,
             unshared_above: 1 << 20,
             gives_up: false,

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use super::*;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// More than there are workers.
+pub(super) const CORES: usize = 64;
 
 /// A peer of the simulated network.
 #[derive(Clone)]
@@ -71,6 +73,7 @@ impl Simulation {
         let rules = Rules {
             max_workers,
             spread: 0,
+            cores: CORES,
             maps: true,
             unshared_above: 1 << 20,
             gives_up: true,

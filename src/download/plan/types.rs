@@ -63,6 +63,8 @@ pub struct Rules {
     pub max_workers: usize,
     /// Workers in all where each is the only one of its peer: in a swarm they wait more than they work.
     pub spread: usize,
+    /// How many processors there are.
+    pub cores: usize,
     /// Whether peers are asked for maps at all.
     pub maps: bool,
     /// Blocks longer than this are written as they come in, so that two workers must never hold one of them.

@@ -29,7 +29,8 @@ impl Worker<'_> {
                 if header.length != length {
                     return Err(GiveUp::lied(ReasonKind::WrongLength, block));
                 }
-                connection.incoming.expect_block(block, length);
+                let block = self.landing.begin(block, length)?;
+                connection.incoming.expect_block(block);
             }
             Status::NotPresent if header.length <= crate::wire::MAX_MESSAGE => {
                 connection.incoming.expect_message(header.length);
@@ -118,6 +119,7 @@ impl Worker<'_> {
     /// Forgets the connection; what was not answered will be sent again.
     fn start_over(&mut self) {
         self.connection = None;
+        self.unsent.clear();
         for sent in self.sent.drain(..).rev() {
             self.waiting.push_front(sent.order);
         }

@@ -1,7 +1,7 @@
 //! A worker: a process that fetches blocks from one peer.
 //!
 //! It takes orders from one pipe and reports through another. It receives a block, hashes it, writes it with
-//! pwrite(2), and only then says so; only the downloader marks it present. How the peer treats connections it finds
+//! pwrite(2), and only then says so, of small blocks many at once ([`Landing`]); only the downloader marks it present. How the peer treats connections it finds
 //! out by itself ([`Habits`]): a connection that the peer closed is no failure, and no order is lost by it.
 
 mod answers;
@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::habits::Habits;
+use super::landing::Landing;
 use super::plan::{Failure, WorkerId};
 use super::progress::{Figure, Progress};
-use super::report::{Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
+use super::report::{MAX_FETCHED, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
 use super::response::{GiveUp, Incoming, Step};
 use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
@@ -32,6 +33,8 @@ use crate::wire::peer::{Extension, Request};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a peer that owes an answer may send nothing.
 const SILENCE: Duration = Duration::from_secs(20);
+/// So many bytes of requests are sent together: as many as a server of our kind reads at once.
+const TOGETHER: usize = 4096;
 /// What is reserved of a download limit at most at once.
 const PORTION: u64 = 256 << 10;
 
@@ -72,8 +75,14 @@ pub fn run(assignment: &Assignment<'_>) -> u8 {
         habits: Habits::default(),
         allowance: Allowance::default(),
         partial_order: Vec::new(),
+        unsent: Vec::new(),
+        landing: Landing::new(assignment.cascade, assignment.data),
     };
-    match worker.work() {
+    // What has landed is right, whatever came after it.
+    match worker
+        .work()
+        .or_else(|error| worker.report_landed().and(Err(error)))
+    {
         Ok(()) => 0,
         Err(GiveUp(failure, reason)) => {
             // If the downloader is gone, nobody is left to tell.
@@ -94,6 +103,10 @@ struct Worker<'a> {
     /// The part of the download limit that it may use.
     allowance: Allowance,
     partial_order: Vec<u8>,
+    /// Requests that are sent together.
+    unsent: Vec<u8>,
+    /// Blocks that were received.
+    landing: Landing<'a>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -123,21 +136,44 @@ enum Orders {
 impl Worker<'_> {
     fn work(&mut self) -> Result<(), GiveUp> {
         loop {
-            if let Orders::Ended = self.take_orders()? {
-                return Ok(());
+            // What has arrived comes first: then there are orders, and requests, to be taken and sent together.
+            if !self.has_answers() {
+                if let Orders::Ended = self.take_orders()? {
+                    return self.report_landed();
+                }
+                if self.waiting.is_empty() && self.sent.is_empty() {
+                    self.wait_for_orders()?;
+                    continue;
+                }
+                self.send_requests()?;
             }
-            if self.waiting.is_empty() && self.sent.is_empty() {
-                self.wait_for_orders()?;
-                continue;
-            }
-            self.send_requests()?;
             if !self.sent.is_empty() {
                 self.receive().or_else(|error| self.forgive(error))?;
             }
         }
     }
 
-    fn report(&self, report: WorkerReport) -> Result<(), GiveUp> {
+    /// Whether answers were received that are still to be looked at.
+    fn has_answers(&self) -> bool {
+        let connection = self.connection.as_ref();
+        !self.sent.is_empty() && connection.is_some_and(|connection| connection.incoming.has_more())
+    }
+
+    /// Reports the blocks that have landed, in the order of the answers before any other report.
+    fn report_landed(&mut self) -> Result<(), GiveUp> {
+        let landed = self.landing.take_landed()?;
+        for blocks in landed.chunks(MAX_FETCHED) {
+            self.send_report(WorkerReport::Fetched(blocks.to_vec()))?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: WorkerReport) -> Result<(), GiveUp> {
+        self.report_landed()?;
+        self.send_report(report)
+    }
+
+    fn send_report(&self, report: WorkerReport) -> Result<(), GiveUp> {
         let report = Report::Worker(self.to.id, report);
         self.to
             .reports
@@ -147,7 +183,7 @@ impl Worker<'_> {
 
     /// Takes the orders that wait in the pipe.
     fn take_orders(&mut self) -> Result<Orders, GiveUp> {
-        let mut bytes = [0; 64 * WorkerOrder::LEN];
+        let mut bytes = [0; 256 * WorkerOrder::LEN];
         let mut pipe = self.to.orders;
         match pipe.read(&mut bytes) {
             Ok(0) => return Ok(Orders::Ended),
@@ -166,6 +202,7 @@ impl Worker<'_> {
     /// Nothing to do: waits for an order. A connection that becomes readable meanwhile is over: the peer closed it,
     /// or says something that nobody asked (some answer the end of an idle connection with a message).
     fn wait_for_orders(&mut self) -> Result<(), GiveUp> {
+        self.report_landed()?;
         let stream = self
             .connection
             .as_ref()
@@ -180,6 +217,11 @@ impl Worker<'_> {
     /// Sends as many requests as the peer's habits allow.
     fn send_requests(&mut self) -> Result<(), GiveUp> {
         self.skip_present_blocks()?;
+        if self.sent.is_empty() {
+            // What a peer says that owes nothing is the end of the connection (see `wait_for_orders`).
+            self.connection
+                .take_if(|connection| connection.incoming.has_more());
+        }
         while let Some(order) = self.waiting.front().copied() {
             let (requests, responses) = self.connection.as_ref().map_or((0, 0), |connection| {
                 (connection.requests, connection.responses)
@@ -190,11 +232,15 @@ impl Worker<'_> {
                 continue;
             }
             if outstanding >= self.habits.window(requests, responses) {
-                return Ok(());
+                break;
             }
-            self.send_request(order)?;
+            self.add_request(order)?;
+            // Who reads a request with one recv(2) must find it alone.
+            if !self.habits.is_extended() || self.unsent.len() >= TOGETHER {
+                self.write_requests()?;
+            }
         }
-        Ok(())
+        self.write_requests()
     }
 
     /// Another worker may have fetched a block meanwhile. A map is wanted all the same.
@@ -210,7 +256,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn send_request(&mut self, order: WorkerOrder) -> Result<(), GiveUp> {
+    fn add_request(&mut self, order: WorkerOrder) -> Result<(), GiveUp> {
         let extended = order.map && self.habits.may_extend();
         let request = Request {
             hash: self.to.hash,
@@ -226,11 +272,20 @@ impl Worker<'_> {
         if self.sent.is_empty() {
             connection.last_heard = Instant::now();
         }
-        // One write per request; the socket has room for all that may be outstanding.
-        let written = (&connection.stream).write_all(&request.encode());
+        self.unsent.extend_from_slice(&request.encode());
         connection.requests += 1;
         self.waiting.pop_front();
         self.sent.push_back(Sent { order, extended });
+        Ok(())
+    }
+
+    /// Never writes a part of a request: the socket has room for all that may be outstanding.
+    fn write_requests(&mut self) -> Result<(), GiveUp> {
+        let Some(connection) = self.connection.as_ref().filter(|_| !self.unsent.is_empty()) else {
+            return Ok(());
+        };
+        let written = (&connection.stream).write_all(&self.unsent);
+        self.unsent.clear();
         match written {
             Ok(()) => Ok(()),
             // Whatever the peer had sent before it closed is read all the same.
@@ -286,10 +341,9 @@ impl Worker<'_> {
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
-        let step =
-            connection
-                .incoming
-                .read(&connection.stream, self.to.cascade, self.to.data, most)?;
+        let step = connection
+            .incoming
+            .read(&connection.stream, &mut self.landing, most)?;
         self.allowance.moved(connection.incoming.last_read());
         if !matches!(step, Step::Wait | Step::Closed(_)) {
             connection.last_heard = Instant::now();
@@ -302,17 +356,25 @@ impl Worker<'_> {
             Step::More => Ok(()),
             Step::Closed(within_response) => self.connection_ended(within_response),
             Step::Header(header) => self.header(header),
-            Step::Block => self.answered(WorkerReport::Fetched),
+            Step::Block => {
+                self.answered();
+                let coming = self.sent.len() + self.waiting.len();
+                if self.landing.is_due(coming) {
+                    self.report_landed()?;
+                }
+                Ok(())
+            }
             Step::Map(map) => {
                 self.to.map.assign(&map);
-                self.answered(WorkerReport::Map)
+                self.report_answer(WorkerReport::Map)
             }
-            Step::Message => self.answered(WorkerReport::Absent),
+            Step::Message => self.report_answer(WorkerReport::Absent),
         }
     }
 
     /// The download limit is used up until then. Orders are taken meanwhile; the peer is not to blame for the silence.
     fn pause(&mut self, until: Instant) -> Result<(), GiveUp> {
+        self.report_landed()?;
         let left = until.saturating_duration_since(Instant::now());
         wait_readable(&[Some(self.to.orders.as_fd())], Some(left)).map_err(ours)?;
         if let Some(connection) = self.connection.as_mut() {
@@ -322,6 +384,7 @@ impl Worker<'_> {
     }
 
     fn wait_for_bytes(&mut self) -> Result<(), GiveUp> {
+        self.report_landed()?;
         let Some(connection) = self.connection.as_ref() else {
             return Ok(());
         };
@@ -338,15 +401,19 @@ impl Worker<'_> {
     }
 
     /// The response to the oldest request is complete.
-    fn answered(&mut self, report: fn(u32) -> WorkerReport) -> Result<(), GiveUp> {
+    fn answered(&mut self) -> Option<Sent> {
         if let Some(connection) = self.connection.as_mut() {
             connection.responses += 1;
         }
         self.habits.answered();
-        let Some(sent) = self.sent.pop_front() else {
-            return Ok(());
-        };
-        self.report(report(sent.order.block))
+        self.sent.pop_front()
+    }
+
+    fn report_answer(&mut self, report: fn(u32) -> WorkerReport) -> Result<(), GiveUp> {
+        match self.answered() {
+            Some(sent) => self.report(report(sent.order.block)),
+            None => Ok(()),
+        }
     }
 }
 

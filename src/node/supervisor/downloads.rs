@@ -53,6 +53,8 @@ impl Supervisor<'_> {
                 .iter()
                 .filter(|item| matches!(item.stage, Stage::Downloading(_)))
                 .count();
+            let knows_whom_to_ask = !self.peers.is_empty();
+            let share = (self.workers / (running as u64 + 1)).max(1);
             let due = self
                 .items
                 .iter_mut()
@@ -70,6 +72,11 @@ impl Supervisor<'_> {
                 over: false,
                 ..item.turn
             };
+            if knows_whom_to_ask {
+                // It may begin at once: its share is settled when it has said for itself that it wants workers.
+                item.progress.set(Figure::Wanted, 1);
+                item.progress.set(Figure::Workers, share);
+            }
             item.stage = match roles::start_downloader(
                 item,
                 &self.peers,

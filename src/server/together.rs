@@ -1,0 +1,101 @@
+//! Small responses that wait together are sent together.
+//!
+//! A range of a file is best sent with sendfile(2), which copies nothing; but for a range of a few kilobytes the system
+//! calls cost more than the copy. A client that asks for many small blocks ahead gets many of them with one pread(2),
+//! for blocks that follow each other in the file, and one sendmsg(2).
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, sendmsg};
+
+use super::connection::MSG_MORE;
+use crate::service::{Chunk, Output};
+
+/// Ranges up to this size are copied.
+const SMALL: u64 = 16 << 10;
+/// The most that is sent at once, in bytes of files and in parts.
+const TOGETHER: u64 = 128 << 10;
+const PARTS: usize = 256;
+
+/// Sends what is worth it of the beginning of the output, which takes note. Answers false, and sends nothing, where
+/// there is nothing of that kind, or a file has become too short.
+///
+/// # Errors
+/// As sendmsg(2) and pread(2).
+#[inline(never)]
+pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<bool, Errno> {
+    let count = output.chunks().scan(0, fits).take(PARTS).count();
+    // A header and a block are as well sent one after the other.
+    if count < 4 {
+        return Ok(false);
+    }
+    let Some(memory) = read(output, count).map_err(|error| errno(&error))? else {
+        return Ok(false);
+    };
+    let mut rest = memory.as_slice();
+    let parts: Vec<IoSlice<'_>> = output
+        .chunks()
+        .take(count)
+        .map(|chunk| match chunk {
+            Chunk::Bytes { bytes, sent } => IoSlice::new(&bytes[*sent..]),
+            Chunk::File { range, .. } => {
+                let (part, others) = rest.split_at((range.end - range.start) as usize);
+                rest = others;
+                IoSlice::new(part)
+            }
+        })
+        .collect();
+    let more = if output.chunks().nth(count).is_some() {
+        MSG_MORE
+    } else {
+        MsgFlags::empty()
+    };
+    let flags = more | MsgFlags::MSG_NOSIGNAL;
+    let sent = sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, &[], flags, None)?;
+    output.sent_of_all(sent);
+    Ok(true)
+}
+
+/// Whether a chunk belongs to those that are sent together; counts the bytes.
+fn fits(total: &mut u64, chunk: &Chunk) -> Option<()> {
+    *total += chunk.length();
+    (chunk.length() <= SMALL && *total <= TOGETHER).then_some(())
+}
+
+/// Reads the files' parts of the first `count` chunks, one after the other; nothing where a file is too short.
+fn read(output: &Output, count: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut runs: Vec<(&Arc<File>, Range<u64>)> = Vec::new();
+    for chunk in output.chunks().take(count) {
+        let Chunk::File { file, range } = chunk else {
+            continue;
+        };
+        match runs.last_mut() {
+            Some((last, run)) if Arc::ptr_eq(last, file) && run.end == range.start => {
+                run.end = range.end;
+            }
+            _ => runs.push((file, range.clone())),
+        }
+    }
+    let length: u64 = runs.iter().map(|(_, run)| run.end - run.start).sum();
+    let mut memory = vec![0; length as usize];
+    let mut rest = memory.as_mut_slice();
+    for (file, run) in runs {
+        let (part, others) = rest.split_at_mut((run.end - run.start) as usize);
+        match file.read_exact_at(part, run.start) {
+            Ok(()) => rest = others,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(memory))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
