@@ -41,7 +41,7 @@ ARCH    := $(firstword $(subst -, ,$(HOST)))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export SOURCE_DATE_EPOCH
 
-.PHONY: build demo check lint fuzz scale swarm limits install install-strip uninstall deb dist package-check clean
+.PHONY: build demo check lint bench fuzz scale soak swarm limits install install-strip uninstall deb dist package-check clean
 
 build:
 	$(CARGO) build --release
@@ -55,6 +55,12 @@ demo: build
 
 check:
 	$(CARGO) test
+
+# Transfers over loopback beside other programs and a floor: ten minutes, as long as nothing else disturbs the machine.
+# BENCH="--rounds 3 --only transfer,small" is quick; benches/transfer/bench.py --help has the rest.
+bench: build
+	$(CARGO) build --release --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET_DIR)/floor
+	python3 benches/transfer/bench.py --binary $(BINARY) --floor $(TARGET_DIR)/floor/$(HOST)/release/floor $(BENCH)
 
 # A swarm behind slow uplinks, in network namespaces of its own (root). SWARM="--size 64 --only map" is quick;
 # benches/swarm/lab.py --help has the rest.

@@ -1,24 +1,27 @@
 //! Makes the description of a data file: every byte is read once, and hashed twice.
 //!
-//! The hash of the whole file is serial, and so it bounds the speed; the block hashes are to cost no time beside it.
-//! The file is cut into pieces. A thread takes the next piece, reads it, hashes it for its block, and, when all
-//! earlier pieces have had their turn, for the whole file, while the bytes are still in its core's cache. No data
-//! move between threads, only turns do, so that the threads balance by themselves whatever the number of cores, and
-//! memory is a piece per thread whatever the sizes of file and block.
+//! The hash of the whole file is serial, and so it bounds the speed; all else is to cost no time beside it. There are
+//! three jobs: to read the file, to hash its blocks, and to hash the whole. Each goes through the file in order, piece
+//! by piece, and is done by one thread at a time: by whichever is free. So no core is idle while there is something to
+//! do, hardly ever does one wait for another, and memory is the same whatever the sizes of file and block.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use super::verify::{Observer, PIECE, observed, on_threads, read_full_at};
+use super::verify::{Observer, PIECE, observed, on_threads, panicked, read_full_at};
 use crate::cascade_file::{CascadeFile, FormatError, Geometry};
 use crate::hash::{BlockHash, FileHash};
+
+/// The most pieces that are in memory.
+const PIECES: u64 = 16;
+/// More threads than there are jobs have nothing to do.
+const JOBS: usize = 3;
 
 /// Describes the file `data`, in blocks of `block_size` bytes, on `threads` threads.
 ///
@@ -39,19 +42,28 @@ pub fn describe(
         .map_err(|_| io::ErrorKind::OutOfMemory)?;
     let run = Run {
         data,
-        cut: Cut::new(geometry),
+        length: geometry.length(),
         observer,
-        next: AtomicU64::new(0),
-        block: Turns::new(Sha256::new(), threads),
-        whole: Turns::new((Sha256::new(), hashes), threads),
+        state: Mutex::new(State {
+            read: Job::new(()),
+            blocks: Job::new(BlockHasher::new(geometry, hashes)),
+            whole: Job::new(Sha256::new()),
+            pieces: VecDeque::new(),
+            spare: Vec::new(),
+            waiting: 0,
+            failed: false,
+        }),
+        changed: Condvar::new(),
     };
-    let pieces = usize::try_from(geometry.length() / run.cut.piece).unwrap_or(usize::MAX);
-    on_threads(threads.get().min(pieces.max(1)), || run.work())?;
+    let useful = usize::try_from(run.pieces())
+        .unwrap_or(usize::MAX)
+        .clamp(1, JOBS);
+    on_threads(threads.get().min(useful), || run.work())?;
     // A byte beyond the end also gives away the files of /proc, which say that they have none.
     if Stamp::of(data)? != before || read_full_at(data, &mut [0], before.length)? > 0 {
         return Err(changed());
     }
-    let (whole, hashes) = run.whole.into_inner();
+    let (whole, hashes) = run.into_hashes().ok_or_else(panicked)?;
     Ok(CascadeFile::new(geometry, FileHash::finish(whole), hashes))
 }
 
@@ -91,124 +103,191 @@ impl Stamp {
     }
 }
 
-/// How a file is cut into pieces: several whole blocks, or a part of one.
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    geometry: Geometry,
-    /// Bytes of a piece, at most [`PIECE`]; the last of a block, or of the file, may have fewer.
-    piece: u64,
-    /// Pieces of a full block; 1 where a piece has whole blocks.
-    per_block: u64,
+/// A job, which one thread at a time does for one piece after the other.
+struct Job<T> {
+    /// The piece that is next.
+    next: u64,
+    /// What the job is done with; nothing while a thread is at it.
+    tool: Option<T>,
 }
 
-impl Cut {
-    fn new(geometry: Geometry) -> Self {
-        let (size, most) = (geometry.block_size(), PIECE as u64);
-        if size <= most {
-            return Self {
-                geometry,
-                piece: most / size * size,
-                per_block: 1,
-            };
-        }
-        // Equal parts, in multiples of what SHA-256 takes at a time.
-        let piece = size.div_ceil(size.div_ceil(most)).next_multiple_of(64);
+impl<T> Job<T> {
+    fn new(tool: T) -> Self {
         Self {
-            geometry,
-            piece,
-            per_block: size.div_ceil(piece),
+            next: 0,
+            tool: Some(tool),
         }
     }
 
-    /// The bytes of a piece; nothing beyond the end of the file.
-    fn range(&self, index: u64) -> Option<Range<u64>> {
-        let (start, limit) = if self.per_block == 1 {
-            (index.checked_mul(self.piece)?, self.geometry.length())
-        } else {
-            let block = u32::try_from(index / self.per_block).ok()?;
-            let range = self.geometry.range(block)?;
-            let offset = index % self.per_block * self.piece;
-            (range.start.checked_add(offset)?, range.end)
-        };
-        (start < limit).then(|| start..start.saturating_add(self.piece).min(limit))
+    /// Takes the tool, if nobody has it and the next piece is one before `end`.
+    fn take(&mut self, end: u64) -> Option<T> {
+        self.tool.take_if(|_| self.next < end)
     }
 
-    /// Whether a piece that ends here ends a block.
-    fn ends_block(&self, end: u64) -> bool {
-        end == self.geometry.length() || end.is_multiple_of(self.geometry.block_size())
+    /// The next piece is done.
+    fn put(&mut self, tool: T) {
+        self.tool = Some(tool);
+        self.next += 1;
     }
 }
 
 /// What the threads of one run share.
 struct Run<'a> {
     data: &'a File,
-    cut: Cut,
+    length: u64,
     observer: Observer<'a>,
-    /// The first piece that nobody has taken.
-    next: AtomicU64,
-    /// The hash of the block that is being read, where a block has several pieces.
-    block: Turns<Sha256>,
-    /// The hash of the whole file, and those of the blocks in order.
-    whole: Turns<(Sha256, Vec<BlockHash>)>,
+    state: Mutex<State>,
+    /// A thread that found nothing to do may find something now.
+    changed: Condvar,
+}
+
+struct State {
+    read: Job<()>,
+    blocks: Job<BlockHasher>,
+    whole: Job<Sha256>,
+    /// The pieces that were read and are still to be hashed, the last of them the one before `read.next`.
+    pieces: VecDeque<Arc<Vec<u8>>>,
+    /// Memory of pieces that are done.
+    spare: Vec<Vec<u8>>,
+    /// Threads that wait.
+    waiting: u32,
+    /// A thread has failed, or was broken off: the others end.
+    failed: bool,
+}
+
+/// Something to be done for one piece.
+enum Task {
+    Read(u64, Vec<u8>),
+    Blocks(Arc<Vec<u8>>, BlockHasher),
+    Whole(Arc<Vec<u8>>, Sha256),
+}
+
+impl State {
+    /// The next task. What everything waits for comes first; and as long as there is room it is read ahead, so that a
+    /// thread that becomes free finds something to hash.
+    fn take(&mut self, pieces: u64) -> Option<Task> {
+        let read = self.read.next;
+        if let Some(hasher) = self.whole.take(read) {
+            return Some(Task::Whole(self.piece(self.whole.next)?, hasher));
+        }
+        let room = self.whole.next.min(self.blocks.next) + PIECES;
+        if self.read.take(pieces.min(room)).is_some() {
+            return Some(Task::Read(read, self.spare.pop().unwrap_or_default()));
+        }
+        let hasher = self.blocks.take(read)?;
+        Some(Task::Blocks(self.piece(self.blocks.next)?, hasher))
+    }
+
+    /// A piece that was read and is not done.
+    fn piece(&self, index: u64) -> Option<Arc<Vec<u8>>> {
+        let first = self.read.next - self.pieces.len() as u64;
+        let place = usize::try_from(index.checked_sub(first)?).ok()?;
+        self.pieces.get(place).cloned()
+    }
+
+    /// Takes back the memory of pieces that both hashes are done with.
+    fn collect(&mut self) {
+        let done = self.whole.next.min(self.blocks.next);
+        while self.read.next - (self.pieces.len() as u64) < done
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.spare.extend(Arc::into_inner(piece));
+        }
+    }
+
+    fn is_done(&self, pieces: u64) -> bool {
+        self.failed || self.whole.next == pieces && self.blocks.next == pieces
+    }
 }
 
 impl Run<'_> {
-    /// Takes and hashes pieces until none is left. Whoever fails ends the others, which may be waiting for it.
+    fn pieces(&self) -> u64 {
+        self.length.div_ceil(PIECE as u64)
+    }
+
+    /// Does what there is to be done until all is. Whoever fails ends the others, which may be waiting for it.
     fn work(&self) -> io::Result<()> {
         let abandon = Abandon(self);
-        self.hash_pieces()?;
+        while let Some(task) = self.next_task() {
+            self.perform(task)?;
+        }
         std::mem::forget(abandon);
         Ok(())
     }
 
-    fn hash_pieces(&self) -> io::Result<()> {
-        let mut buffer = vec![0; PIECE];
-        let mut hashes = Vec::new();
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to do; nothing when there will be nothing more.
+    fn next_task(&self) -> Option<Task> {
+        let pieces = self.pieces();
+        let mut state = self.state();
         loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(range) = self.cut.range(index) else {
-                return Ok(());
-            };
-            let piece = &mut buffer[..(range.end - range.start) as usize];
-            if read_full_at(self.data, piece, range.start)? < piece.len() {
-                return Err(changed());
+            if state.is_done(pieces) {
+                return None;
             }
-            hashes.clear();
-            let done = self.hash_blocks(index, piece, range.end, &mut hashes);
-            let done = done.and_then(|()| {
-                self.whole.take(index, |(whole, all)| {
-                    whole.update(&*piece);
-                    all.extend_from_slice(&hashes);
-                })
-            });
-            if done.is_none() {
-                // Another thread has failed and says why.
-                return Ok(());
+            if let Some(task) = state.take(pieces) {
+                return Some(task);
             }
-            observed(self.observer, piece.len())?;
+            state.waiting += 1;
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
     }
 
-    /// Hashes a piece for its block or blocks, and appends the hashes of those that end in it.
-    fn hash_blocks(
-        &self,
-        index: u64,
-        piece: &[u8],
-        end: u64,
-        hashes: &mut Vec<BlockHash>,
-    ) -> Option<()> {
-        if self.cut.per_block == 1 {
-            // A block is no larger than a piece, so that its size fits.
-            let blocks = piece.chunks(self.cut.geometry.block_size() as usize);
-            hashes.extend(blocks.map(BlockHash::of));
-            return Some(());
-        }
-        self.block.take(index, |hasher| {
-            hasher.update(piece);
-            if self.cut.ends_block(end) {
-                hashes.push(BlockHash::finish(std::mem::take(hasher)));
+    fn perform(&self, task: Task) -> io::Result<()> {
+        let mut hashed = 0;
+        let mut state = match task {
+            Task::Read(index, mut piece) => {
+                let start = index * PIECE as u64;
+                piece.resize((self.length - start).min(PIECE as u64) as usize, 0);
+                if read_full_at(self.data, &mut piece, start)? < piece.len() {
+                    return Err(changed());
+                }
+                let mut state = self.state();
+                state.pieces.push_back(Arc::new(piece));
+                state.read.put(());
+                state
             }
-        })
+            Task::Blocks(piece, mut hasher) => {
+                hasher.update(&piece);
+                drop(piece);
+                let mut state = self.state();
+                state.blocks.put(hasher);
+                state
+            }
+            Task::Whole(piece, mut hasher) => {
+                hasher.update(piece.as_slice());
+                hashed = piece.len();
+                drop(piece);
+                let mut state = self.state();
+                state.whole.put(hasher);
+                state
+            }
+        };
+        state.collect();
+        let somebody_waits = state.waiting > 0;
+        drop(state);
+        if somebody_waits {
+            self.changed.notify_all();
+        }
+        if hashed > 0 {
+            observed(self.observer, hashed)?;
+        }
+        Ok(())
+    }
+
+    /// The hashes, when all is done.
+    fn into_hashes(self) -> Option<(Sha256, Vec<BlockHash>)> {
+        let state = self
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some((state.whole.tool?, state.blocks.tool?.finish()))
     }
 }
 
@@ -217,68 +296,54 @@ struct Abandon<'a, 'b>(&'a Run<'b>);
 
 impl Drop for Abandon<'_, '_> {
     fn drop(&mut self) {
-        self.0.block.abandon();
-        self.0.whole.abandon();
+        self.0.state().failed = true;
+        self.0.changed.notify_all();
     }
 }
 
-/// Something on which threads work in turn: turn 0, 1, and so on.
-struct Turns<T> {
-    state: Mutex<Turn<T>>,
-    /// Each thread has one turn outstanding at most, so that these serve one waiting thread each.
-    wake: Vec<Condvar>,
+/// The hashes of the blocks, in order.
+struct BlockHasher {
+    block_size: u64,
+    /// Bytes that the block lacks that has begun.
+    lacks: u64,
+    begun: Sha256,
+    hashes: Vec<BlockHash>,
 }
 
-struct Turn<T> {
-    /// Whose turn it is; nothing when the work was abandoned.
-    now: Option<u64>,
-    value: T,
-}
-
-impl<T> Turns<T> {
-    /// For so many threads.
-    fn new(value: T, threads: NonZeroUsize) -> Self {
+impl BlockHasher {
+    /// `hashes` has room for all.
+    fn new(geometry: Geometry, hashes: Vec<BlockHash>) -> Self {
         Self {
-            state: Mutex::new(Turn {
-                now: Some(0),
-                value,
-            }),
-            wake: (0..threads.get()).map(|_| Condvar::new()).collect(),
+            block_size: geometry.block_size(),
+            lacks: geometry.block_size(),
+            begun: Sha256::new(),
+            hashes,
         }
     }
 
-    fn condvar(&self, turn: u64) -> &Condvar {
-        &self.wake[(turn % self.wake.len() as u64) as usize]
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (part, others) = bytes.split_at(self.lacks.min(bytes.len() as u64) as usize);
+            self.begun.update(part);
+            self.lacks -= part.len() as u64;
+            if self.lacks == 0 {
+                self.end_block();
+            }
+            bytes = others;
+        }
     }
 
-    /// Waits for this turn and takes it; nothing when the work was abandoned.
-    fn take<R>(&self, turn: u64, work: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self
-            .condvar(turn)
-            .wait_while(state, |state| state.now.is_some_and(|now| now != turn))
-            .unwrap_or_else(PoisonError::into_inner);
-        let now = state.now?;
-        let result = work(&mut state.value);
-        state.now = Some(now + 1);
-        drop(state);
-        self.condvar(now + 1).notify_one();
-        Some(result)
+    fn end_block(&mut self) {
+        let begun = std::mem::take(&mut self.begun);
+        self.hashes.push(BlockHash::finish(begun));
+        self.lacks = self.block_size;
     }
 
-    fn abandon(&self) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .now = None;
-        self.wake.iter().for_each(Condvar::notify_all);
-    }
-
-    fn into_inner(self) -> T {
-        self.state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .value
+    fn finish(mut self) -> Vec<BlockHash> {
+        if self.lacks < self.block_size {
+            self.end_block();
+        }
+        self.hashes
     }
 }
 
@@ -364,22 +429,6 @@ mod tests {
             length in 0usize..5000, block_size in 1u64..700, count in 1usize..5,
         ) {
             check(&bytes(length), block_size, count);
-        }
-
-        #[test]
-        fn the_pieces_cover_the_file_and_never_cross_a_block_that_has_several(
-            length in 1u64..40 << 20, block_size in 1u64..20 << 20,
-        ) {
-            let cut = Cut::new(Geometry::new(length, block_size).expect("valid"));
-            let mut end = 0;
-            for range in (0..).map_while(|index| cut.range(index)) {
-                prop_assert_eq!(range.start, end);
-                prop_assert!(range.end - range.start <= PIECE as u64);
-                let block = range.start / block_size;
-                prop_assert!(cut.per_block == 1 || (range.end - 1) / block_size == block);
-                end = range.end;
-            }
-            prop_assert_eq!(end, length);
         }
     }
 }

@@ -229,7 +229,7 @@ pub(super) fn observed(observer: Observer<'_>, bytes: usize) -> io::Result<()> {
 }
 
 /// What a run ends with where a thread of its did: a defect of this program.
-fn panicked() -> io::Error {
+pub(super) fn panicked() -> io::Error {
     io::Error::other("a hashing thread panicked")
 }
 
