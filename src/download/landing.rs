@@ -203,7 +203,7 @@ mod tests {
 
     fn content(blocks: u64) -> Vec<u8> {
         (0..blocks * SIZE - 1)
-            .map(|at| (at * at >> 3) as u8)
+            .map(|at| ((at * at) >> 3) as u8)
             .collect()
     }
 

@@ -18,8 +18,8 @@ const WORKERS: u64 = 2;
 const PIECE: usize = 256 << 10;
 
 /// Downloads everything with two worker processes that take turns with the blocks, while a third process hashes the
-/// whole file behind the prefix that is there.
-pub fn get(peer: SocketAddr, cascade: &str, output: &str) -> anyhow::Result<()> {
+/// whole file behind the prefix that is there, or, without `whole`, only looks on.
+pub fn get(peer: SocketAddr, cascade: &str, output: &str, whole: bool) -> anyhow::Result<()> {
     let cascade = Cascade::read(cascade)?;
     let output = create(output, cascade.length)?;
     let (done, report) = pipe()?;
@@ -31,7 +31,7 @@ pub fn get(peer: SocketAddr, cascade: &str, output: &str) -> anyhow::Result<()> 
         let (cascade, output) = (&cascade, &output);
         move || {
             drop(report);
-            follow(cascade, output, &done)
+            follow(cascade, output, &done, whole)
         }
     })?;
     for _ in 0..=WORKERS {
@@ -110,7 +110,12 @@ fn receive(
 }
 
 /// Hashes the whole file as it grows from its beginning.
-fn follow(cascade: &Cascade, output: &File, mut done: &std::io::PipeReader) -> anyhow::Result<()> {
+fn follow(
+    cascade: &Cascade,
+    output: &File,
+    mut done: &std::io::PipeReader,
+    whole: bool,
+) -> anyhow::Result<()> {
     let mut present = vec![false; cascade.hashes.len()];
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; PIECE]);
     for block in 0..cascade.blocks() {
@@ -118,6 +123,9 @@ fn follow(cascade: &Cascade, output: &File, mut done: &std::io::PipeReader) -> a
             let mut number = [0; 8];
             done.read_exact(&mut number)?;
             present[u64::from_ne_bytes(number) as usize] = true;
+        }
+        if !whole {
+            continue;
         }
         let (mut at, end) = (
             block * cascade.block,
@@ -131,7 +139,7 @@ fn follow(cascade: &Cascade, output: &File, mut done: &std::io::PipeReader) -> a
         }
     }
     ensure!(
-        hasher.finalize()[..] == cascade.whole,
+        !whole || hasher.finalize()[..] == cascade.whole,
         "the file as a whole is wrong"
     );
     Ok(())

@@ -3,6 +3,7 @@
 //!
 //!     floor serve DATA CASCADE CONNECTIONS     a fork for each connection, sendfile(2)
 //!     floor get ADDRESS CASCADE OUTPUT         two workers, and the hash of the whole file behind them
+//!     floor blocks ADDRESS CASCADE OUTPUT      the same without the hash of the whole file
 //!     floor each ADDRESS CASCADE OUTPUT COUNT  a connection for each of so many blocks
 //!     floor load ADDRESS CASCADE CLIENTS MS    clients that read different blocks; prints the bytes of each
 //!     floor hash THREADS BYTES                 SHA-256 of so many bytes in all; prints the nanoseconds
@@ -24,7 +25,8 @@ fn main() -> anyhow::Result<()> {
         ["serve", data, cascade, connections] => {
             serve::serve(data, cascade, number(connections)? as usize)
         }
-        ["get", address, cascade, output] => get::get(address.parse()?, cascade, output),
+        ["get", address, cascade, output] => get::get(address.parse()?, cascade, output, true),
+        ["blocks", address, cascade, output] => get::get(address.parse()?, cascade, output, false),
         ["each", address, cascade, output, count] => {
             get::each(address.parse()?, cascade, output, number(count)?)
         }
@@ -35,7 +37,7 @@ fn main() -> anyhow::Result<()> {
             number(milliseconds)?,
         ),
         ["hash", threads, bytes] => hash(number(threads)?, number(bytes)?),
-        _ => bail!("usage: floor serve|get|each|load|hash …"),
+        _ => bail!("usage: floor serve|get|blocks|each|load|hash …"),
     }
 }
 

@@ -251,6 +251,22 @@ fn a_single_peer_gets_several_workers_once_it_has_proved_itself() {
 }
 
 #[test]
+fn a_peer_that_keeps_the_cores_busy_gets_no_more_workers_than_there_are_cores() {
+    const BLOCK: u64 = 1 << 20;
+    for (pace, workers) in [(4, 2), (40, 4)] {
+        let remote = Remote::complete(400, pace * MILLISECOND);
+        let mut simulation = Simulation::new(400, BLOCK, 4, vec![remote]);
+        simulation.plan.rules.cores = 2;
+        simulation.run(Duration::from_millis(150));
+        assert_eq!(simulation.plan.workers(), 2, "how fast it is, is found out");
+        simulation.run(Duration::from_millis(400));
+        assert_eq!(simulation.plan.workers(), workers, "{pace} ms a block");
+        simulation.run(Duration::from_secs(60));
+        simulation.assert_complete();
+    }
+}
+
+#[test]
 fn a_peer_that_serves_one_connection_at_a_time_keeps_no_block_from_the_others() {
     let single = Remote {
         seats: 1,

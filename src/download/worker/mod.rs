@@ -5,15 +5,14 @@
 //! out by itself ([`Habits`]): a connection that the peer closed is no failure, and no order is lost by it.
 
 mod answers;
+mod requests;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::habits::Habits;
 use super::landing::Landing;
@@ -27,14 +26,9 @@ use crate::net::bucket::{Allowance, Bucket};
 use crate::store::bitmap::Bitmap;
 use crate::sys::pipe::Sender;
 use crate::sys::poll::wait_readable;
-use crate::wire::peer::{Extension, Request};
 
-/// How long a connect may wait (PROTOCOL §4: no failure before 10 s).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a peer that owes an answer may send nothing.
 const SILENCE: Duration = Duration::from_secs(20);
-/// So many bytes of requests are sent together: as many as a server of our kind reads at once.
-const TOGETHER: usize = 4096;
 /// What is reserved of a download limit at most at once.
 const PORTION: u64 = 256 << 10;
 
@@ -214,119 +208,6 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Sends as many requests as the peer's habits allow.
-    fn send_requests(&mut self) -> Result<(), GiveUp> {
-        self.skip_present_blocks()?;
-        if self.sent.is_empty() {
-            // What a peer says that owes nothing is the end of the connection (see `wait_for_orders`).
-            self.connection
-                .take_if(|connection| connection.incoming.has_more());
-        }
-        while let Some(order) = self.waiting.front().copied() {
-            let (requests, responses) = self.connection.as_ref().map_or((0, 0), |connection| {
-                (connection.requests, connection.responses)
-            });
-            let outstanding = self.sent.len() as u32;
-            if self.connection.is_some() && outstanding == 0 && self.habits.is_used_up(requests) {
-                self.connection = None;
-                continue;
-            }
-            if outstanding >= self.habits.window(requests, responses) {
-                break;
-            }
-            self.add_request(order)?;
-            // Who reads a request with one recv(2) must find it alone.
-            if !self.habits.is_extended() || self.unsent.len() >= TOGETHER {
-                self.write_requests()?;
-            }
-        }
-        self.write_requests()
-    }
-
-    /// Another worker may have fetched a block meanwhile. A map is wanted all the same.
-    fn skip_present_blocks(&mut self) -> Result<(), GiveUp> {
-        while let Some(order) = self
-            .waiting
-            .front()
-            .filter(|order| !order.map && self.to.present.get(order.block))
-        {
-            self.report(WorkerReport::Skipped(order.block))?;
-            self.waiting.pop_front();
-        }
-        Ok(())
-    }
-
-    fn add_request(&mut self, order: WorkerOrder) -> Result<(), GiveUp> {
-        let extended = order.map && self.habits.may_extend();
-        let request = Request {
-            hash: self.to.hash,
-            block: order.block.into(),
-            extension: extended.then_some(Extension::Map),
-        };
-        if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
-        }
-        let Some(connection) = self.connection.as_mut() else {
-            return Ok(());
-        };
-        if self.sent.is_empty() {
-            connection.last_heard = Instant::now();
-        }
-        self.unsent.extend_from_slice(&request.encode());
-        connection.requests += 1;
-        self.waiting.pop_front();
-        self.sent.push_back(Sent { order, extended });
-        Ok(())
-    }
-
-    /// Never writes a part of a request: the socket has room for all that may be outstanding.
-    fn write_requests(&mut self) -> Result<(), GiveUp> {
-        let Some(connection) = self.connection.as_ref().filter(|_| !self.unsent.is_empty()) else {
-            return Ok(());
-        };
-        let written = (&connection.stream).write_all(&self.unsent);
-        self.unsent.clear();
-        match written {
-            Ok(()) => Ok(()),
-            // Whatever the peer had sent before it closed is read all the same.
-            Err(error) if is_close(&error) && self.sent.len() > 1 => Ok(()),
-            Err(_) => self.connection_ended(false),
-        }
-    }
-
-    fn connect(&self) -> Result<Connection, GiveUp> {
-        let connect = || {
-            let stream = TcpStream::connect_timeout(&self.to.peer, CONNECT_TIMEOUT)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            if let Some(limit) = self.to.limit {
-                // What the system receives ahead is not limited: it must not be much.
-                let ahead = limit.rate().div_ceil(8).clamp(32 << 10, 4 << 20) as usize;
-                setsockopt(&stream, sockopt::RcvBuf, &ahead)?;
-            }
-            Ok(stream)
-        };
-        let stream = connect().map_err(|error: io::Error| {
-            let errno = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
-            GiveUp(
-                Failure::Unreachable,
-                Reason {
-                    kind: ReasonKind::Errno,
-                    number: 0,
-                    errno,
-                },
-            )
-        })?;
-        Ok(Connection {
-            stream,
-            requests: 0,
-            responses: 0,
-            announced: None,
-            incoming: Incoming::default(),
-            last_heard: Instant::now(),
-        })
-    }
-
     /// Reads what has arrived; waits for it, or for an order, where nothing has.
     fn receive(&mut self) -> Result<(), GiveUp> {
         let most = match self
@@ -419,11 +300,4 @@ impl Worker<'_> {
 
 fn ours(error: io::Error) -> GiveUp {
     GiveUp(Failure::Ours, Reason::errno(&error))
-}
-
-fn is_close(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
 }
