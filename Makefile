@@ -93,6 +93,8 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --manifest-path benches/floor/Cargo.toml --check
+	$(CARGO) clippy --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET_DIR)/floor -- -D warnings
 	@command -v mandoc >/dev/null || { echo 'make lint needs mandoc' >&2; exit 1; }
 	# Pages refer to each other before they are installed: all else that lint finds, down to style, is an error.
 	! mandoc -T lint $(PAGES) 2>/dev/null | grep -v 'referenced manual not found'

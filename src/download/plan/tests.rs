@@ -259,7 +259,7 @@ fn a_peer_that_keeps_the_cores_busy_gets_no_more_workers_than_there_are_cores() 
         simulation.plan.rules.cores = 2;
         simulation.run(Duration::from_millis(150));
         assert_eq!(simulation.plan.workers(), 2, "how fast it is, is found out");
-        simulation.run(Duration::from_millis(400));
+        simulation.run(Duration::from_millis(700));
         assert_eq!(simulation.plan.workers(), workers, "{pace} ms a block");
         simulation.run(Duration::from_secs(60));
         simulation.assert_complete();
