@@ -56,7 +56,7 @@ demo: build
 check:
 	$(CARGO) test
 
-# Transfers over loopback beside other programs and a floor: ten minutes, as long as nothing else disturbs the machine.
+# Transfers over loopback beside other programs and a floor: five minutes, and nothing else should run.
 # BENCH="--rounds 3 --only transfer,small" is quick; benches/transfer/bench.py --help has the rest.
 bench: build
 	$(CARGO) build --release --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET_DIR)/floor

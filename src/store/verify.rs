@@ -17,7 +17,7 @@ use crate::cascade_file::CascadeFile;
 use crate::hash::{BlockHash, FileHash};
 
 /// Bytes that are read and hashed at a time: little enough to be still in the core's own cache when they are hashed.
-pub const PIECE: usize = 256 << 10;
+pub const PIECE: usize = 128 << 10;
 
 /// Called by every thread after each piece, with the bytes that it has just done: shows progress, and breaks off the
 /// work where it answers [`ControlFlow::Break`].
