@@ -13,6 +13,8 @@ use common::process::Server;
 use common::sample::Sample;
 use common::scene::Scene;
 use common::standin::{Accepts, Asked, Conn, StandIn};
+use common::{eventually, holds_within};
+use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -189,9 +191,11 @@ impl Serving {
         }
     }
 
-    /// Asks for these blocks ahead and reads nothing until all are asked for; checks every answer.
+    /// Asks for these blocks ahead and reads nothing until all are asked for; checks every answer, and says how
+    /// many bytes they are.
     #[track_caller]
-    fn assert_answers(&self, blocks: impl Iterator<Item = u64> + Clone) {
+    fn assert_answers(&self, blocks: impl Iterator<Item = u64> + Clone) -> usize {
+        let mut bytes = 0;
         let mut stream = connect(self.peer.address());
         let hash = self.sample.hash();
         let requests: Vec<u8> = blocks
@@ -203,6 +207,7 @@ impl Serving {
         stream.write_all(&map).expect("requests are taken");
         for block in blocks {
             let (status, body) = response(&mut stream).expect("a response");
+            bytes += 9 + body.len();
             if block == MISSING {
                 assert_eq!(status, 2);
                 continue;
@@ -210,7 +215,9 @@ impl Serving {
             assert_eq!(status, 0, "block {block}");
             assert!(Some(&body[..]) == self.sample.block(block), "block {block}");
         }
-        assert_eq!(response(&mut stream).expect("a response").0, 5);
+        let (status, map) = response(&mut stream).expect("a response");
+        assert_eq!(status, 5);
+        bytes + 9 + map.len()
     }
 }
 
@@ -223,6 +230,19 @@ fn many_small_blocks_asked_for_ahead_are_right_in_whatever_order() {
         serving.assert_answers((0..200).map(|block| block * 77 % 200));
         serving.assert_answers((0..200).chain(198..200).chain(0..2));
     }
+}
+
+#[test]
+fn what_is_sent_together_is_in_the_books() {
+    let serving = Serving::new(100);
+    let bytes = serving.assert_answers(0..200);
+    let said = format!("bytes: {bytes} sent");
+    eventually("the status counts it", || {
+        serving.peer.process().signal(Signal::SIGUSR1);
+        holds_within(Duration::from_millis(500), || {
+            serving.peer.process().stderr().contains(&said)
+        })
+    });
 }
 
 #[test]

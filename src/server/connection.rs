@@ -225,11 +225,12 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
     fn send(&mut self, next: Next) -> io::Result<Option<Want>> {
         if self.output.is_long() && !self.pace.is_paced() {
             match together::send(&self.stream, &mut self.output) {
-                Ok(true) => {
+                Ok(Some(n)) => {
+                    self.sent += n as u64;
                     self.stalled = false;
                     return Ok(None);
                 }
-                Ok(false) => {}
+                Ok(None) => {}
                 Err(error) => return self.not_sent(error),
             }
         }

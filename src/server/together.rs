@@ -23,20 +23,20 @@ const SMALL: u64 = 16 << 10;
 const TOGETHER: u64 = 128 << 10;
 const PARTS: usize = 256;
 
-/// Sends what is worth it of the beginning of the output, which takes note. Answers false, and sends nothing, where
-/// there is nothing of that kind, or a file has become too short.
+/// Sends what is worth it of the beginning of the output, which takes note; answers how much that was. Sends nothing
+/// where there is nothing of that kind, or a file has become too short.
 ///
 /// # Errors
 /// As sendmsg(2) and pread(2).
 #[inline(never)]
-pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<bool, Errno> {
+pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<Option<usize>, Errno> {
     let count = output.chunks().scan(0, fits).take(PARTS).count();
     // A header and a block are as well sent one after the other.
     if count < 4 {
-        return Ok(false);
+        return Ok(None);
     }
     let Some(memory) = read(output, count).map_err(|error| errno(&error))? else {
-        return Ok(false);
+        return Ok(None);
     };
     let mut rest = memory.as_slice();
     let parts: Vec<IoSlice<'_>> = output
@@ -59,7 +59,7 @@ pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<bool, Errno> {
     let flags = more | MsgFlags::MSG_NOSIGNAL;
     let sent = sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, &[], flags, None)?;
     output.sent_of_all(sent);
-    Ok(true)
+    Ok(Some(sent))
 }
 
 /// Whether a chunk belongs to those that are sent together; counts the bytes.
