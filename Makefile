@@ -53,8 +53,9 @@ build:
 demo: build
 	@CASCADE=$(BINARY) tests/demo.sh
 
+# With the faults on demand that some of the tests want; what is built and installed has none.
 check:
-	$(CARGO) test
+	$(CARGO) test --features faults
 
 # Transfers over loopback beside other programs and a floor: five minutes, and nothing else should run.
 # BENCH="--rounds 3 --only transfer,small" is quick; benches/transfer/bench.py --help has the rest.
@@ -95,6 +96,7 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) fmt --manifest-path benches/floor/Cargo.toml --check
 	$(CARGO) clippy --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET_DIR)/floor -- -D warnings
+	$(CARGO) clippy --all-targets --features faults -- -D warnings
 	@command -v mandoc >/dev/null || { echo 'make lint needs mandoc' >&2; exit 1; }
 	# Pages refer to each other before they are installed: all else that lint finds, down to style, is an error.
 	! mandoc -T lint $(PAGES) 2>/dev/null | grep -v 'referenced manual not found'

@@ -22,6 +22,7 @@
 //!
 //! [`cli`] is what can be typed; [`exit`], [`output`] and [`logging`] are what a shell sees of the program. [`sys`] has
 //! the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
+//! [`faults`] is for the tests, and empty in what is shipped.
 //!
 //! Dependencies point one way: commands → node → download, server, tracker → service → wire → hash.
 //!
@@ -42,6 +43,7 @@ pub mod commands;
 pub mod compare;
 pub mod download;
 pub mod exit;
+pub mod faults;
 pub mod hash;
 pub mod logging;
 pub mod net;
