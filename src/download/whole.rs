@@ -13,7 +13,7 @@ use super::report::Report;
 use crate::cascade_file::Geometry;
 use crate::hash::FileHash;
 use crate::store::bitmap::Bitmap;
-use crate::sys::pipe::Sender;
+use crate::sys::letters::Sender;
 
 /// How much is read at once.
 const READ: usize = 256 << 10;

@@ -324,7 +324,7 @@ impl<'a, S: Service> Server<'a, S> {
         let now = Instant::now();
         let mut connection = Connection::new(&stream, session, self.limits, self.ledger, now);
         let outcome = converse(&mut connection, &InChild::default(), |report| {
-            self.reports.send(Signed { remote, report })?;
+            self.reports.send(&Signed { remote, report })?;
             applied.read()?;
             Ok(())
         });

@@ -135,7 +135,7 @@ impl<S: Service> Server<'_, S> {
         let connection = Connection::new(&guest.stream, session, self.limits, self.ledger, begun);
         // The process ends with it: nothing has to be dropped.
         let mut connection = ManuallyDrop::new(connection);
-        let report = |report| self.reports.send(report);
+        let report = |report| self.reports.send(&report);
         converse(&mut *connection, &InChild::default(), report).exit_status()
     }
 

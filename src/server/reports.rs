@@ -1,4 +1,4 @@
-//! The pipe through which the processes of a server report to the owner of the state.
+//! The letter box through which the processes of a server report to the owner of the state.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,39 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::unistd::Pid;
 
 use crate::service::{Reports, Service, Session};
-use crate::sys::pipe::{Received, Receiver, Record, Sender, packet_pipe};
+use crate::sys::letters::{self, Received, Receiver, Sender, letters};
+use crate::sys::pipe::Record;
 
 /// What the sessions of a service report.
 pub type ReportOf<S> = <<S as Service>::Session as Session>::Report;
 
-/// A report, and who says it.
-struct Envelope<R> {
-    pid: i32,
-    report: R,
-}
-
-impl<R: Record> Record for Envelope<R> {
-    fn encode(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.pid.to_ne_bytes());
-        self.report.encode(bytes);
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (pid, report) = bytes.split_first_chunk()?;
-        Some(Self {
-            pid: i32::from_ne_bytes(*pid),
-            report: R::decode(report)?,
-        })
-    }
-}
-
-/// Both ends, which the parent has: without a write end of its own the pipe would poll as hung up when no child is
-/// left. A service that never reports has no pipe.
+/// Both ends, which the parent has: without a sending end of its own the box would poll as hung up when no child is
+/// left. A service that never reports has none.
 pub struct Channel<R> {
-    ends: Option<Ends<Envelope<R>>>,
+    ends: Option<(Sender<R>, Receiver<R>)>,
 }
-
-type Ends<R> = (Sender<R>, Receiver<R>);
 
 impl<R: Record> Channel<R> {
     /// The channel that a service needs.
@@ -49,7 +27,7 @@ impl<R: Record> Channel<R> {
         match reports {
             Reports::Never => Ok(Self { ends: None }),
             Reports::Once | Reports::Often => Ok(Self {
-                ends: Some(packet_pipe()?),
+                ends: Some(letters()?),
             }),
         }
     }
@@ -68,27 +46,32 @@ impl<R: Record> Channel<R> {
     ///
     /// # Errors
     /// Where the parent is gone.
-    pub fn send(&self, report: R) -> io::Result<()> {
+    pub fn send(&self, report: &R) -> io::Result<()> {
         let (sender, _) = self.ends.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let pid = std::process::id() as i32;
-        sender.send(&Envelope { pid, report })
+        sender.send(report)
     }
 
-    /// Takes one report, if there is one. What is none is logged.
+    /// Takes one report, if there is one, and the child that made it, for which the system vouches. What is none is
+    /// logged.
     ///
     /// # Errors
-    /// As read(2).
+    /// As recvmsg(2).
     pub fn receive(&self) -> io::Result<Option<(Pid, R)>> {
-        let Some((_, receiver)) = &self.ends else {
+        let Some((sender, receiver)) = &self.ends else {
             return Ok(None);
         };
         loop {
             match receiver.receive()? {
-                Received::Record(Envelope { pid, report }) => {
-                    return Ok(Some((Pid::from_raw(pid), report)));
+                Received::Record(pid, report) => return Ok(Some((pid, report))),
+                Received::Garbage(pid) => {
+                    log::warn!("a report of pid {pid} that is none was ignored");
                 }
-                Received::Garbage => log::warn!("a report that is none was ignored"),
-                Received::Empty | Received::Closed => return Ok(None),
+                Received::Empty => return Ok(None),
+                // This process has a sending end itself.
+                Received::Closed => {
+                    log::warn!("a child has shut down the socket for reports: here is another");
+                    letters::renew(sender, receiver)?;
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod cycles;
 pub mod epoll;
 pub mod exit;
 pub mod fork;
+pub mod letters;
 pub mod memory;
 pub mod passing;
 pub mod pipe;

@@ -25,7 +25,8 @@ use crate::net::bucket::Bucket;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
 use crate::sys::fork;
-use crate::sys::pipe::{Received, Receiver, Sender, packet_pipe};
+use crate::sys::letters::{self, Received, letters};
+use crate::sys::pipe::{self, Receiver};
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
 
@@ -111,8 +112,8 @@ struct Downloader<'a> {
     started: Instant,
     plan: Plan,
     workers: HashMap<WorkerId, Handle>,
-    sender: Sender<Report>,
-    receiver: Receiver<Report>,
+    sender: letters::Sender<Report>,
+    receiver: letters::Receiver<Report>,
     whole: Whole,
     /// What went wrong on our side; ends the download.
     error: Option<anyhow::Error>,
@@ -153,7 +154,7 @@ fn heard(task: &Task<'_>) -> Instant {
 
 impl<'a> Downloader<'a> {
     fn new(task: &'a Task<'a>) -> anyhow::Result<Self> {
-        let (sender, receiver) = packet_pipe()?;
+        let (sender, receiver) = letters()?;
         let rules = Rules {
             max_workers: 1,
             spread: task.spread,
@@ -315,18 +316,35 @@ impl<'a> Downloader<'a> {
     fn apply_reports(&mut self) -> anyhow::Result<()> {
         loop {
             match self.receiver.receive()? {
-                Received::Record(Report::Worker(id, report)) => self.apply(id, report),
-                Received::Record(Report::WholeFile(hash)) => self.whole.hash = Some(hash),
-                Received::Record(Report::WholeFileFailed(errno)) => {
+                Received::Record(pid, report) if !self.may_report(pid, &report) => {
+                    log::warn!("a report from pid {pid}, which has none to make, was ignored");
+                }
+                Received::Record(_, Report::Worker(id, report)) => self.apply(id, report),
+                Received::Record(_, Report::WholeFile(hash)) => self.whole.hash = Some(hash),
+                Received::Record(_, Report::WholeFileFailed(errno)) => {
                     let error = io::Error::from_raw_os_error(errno);
                     anyhow::bail!(
                         "cannot read {}: {error}",
                         crate::text::escape_path(self.task.data.path())
                     );
                 }
-                Received::Garbage => log::warn!("a report that is none was ignored"),
-                Received::Empty | Received::Closed => return Ok(()),
+                Received::Garbage(pid) => {
+                    log::warn!("a report of pid {pid} that is none was ignored");
+                }
+                Received::Empty => return Ok(()),
+                // This process has a sending end itself.
+                Received::Closed => anyhow::bail!("a worker has shut down the socket for reports"),
             }
+        }
+    }
+
+    /// Whether it is for this child to say that: a worker speaks for itself, and of the whole file only the process that
+    /// hashes it.
+    fn may_report(&self, pid: Pid, report: &Report) -> bool {
+        match report {
+            // Of one that was dismissed there may still be letters; they are for nobody.
+            Report::Worker(id, _) => self.workers.get(id).is_none_or(|worker| worker.pid == pid),
+            Report::WholeFile(_) | Report::WholeFileFailed(_) => self.whole.pid == Some(pid),
         }
     }
 
@@ -406,7 +424,7 @@ impl<'a> Downloader<'a> {
         let Some(found) = self.task.found else {
             return Ok(());
         };
-        while let Received::Record(heard) = found.receive()? {
+        while let pipe::Received::Record(heard) = found.receive()? {
             let event = match heard {
                 Heard::Peer(address) => Event::Peer(address),
                 Heard::Own(address) => Event::Own(address),

@@ -24,7 +24,7 @@ use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
 use crate::net::bucket::{Allowance, Bucket};
 use crate::store::bitmap::Bitmap;
-use crate::sys::pipe::Sender;
+use crate::sys::letters::Sender;
 use crate::sys::poll::wait_readable;
 
 /// How long a peer that owes an answer may send nothing.
