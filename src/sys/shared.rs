@@ -4,6 +4,8 @@
 //! is one writer (the owner of what it means) and there are many readers, and no lock that a dying process could
 //! keep. It also keeps fork(2) cheap: private memory that was touched costs page tables to copy, shared memory does
 //! not.
+//!
+//! Who may write is not left to good manners where it matters ([`Shared::guarded`], [`Shared::protect`]).
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,11 +14,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{
+    MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
+
+/// The memory is not to be executed: nix has no name for it.
+const NOEXEC: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+
+/// From now on nobody can map the memory to be written; who has done so keeps that. Before Linux 5.1 there is no such seal:
+/// then mappings to be read are that until somebody asks for more.
+fn seal(fd: &OwnedFd) {
+    let seals = SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL;
+    let _ = fcntl(fd, FcntlArg::F_ADD_SEALS(seals));
+}
 
 /// Types of which all-zero bytes are a value, that may change under a reader, and that need no destructor.
 ///
@@ -32,7 +47,10 @@ unsafe impl SharedCell for AtomicU64 {}
 /// A slice of atomics, all zero at first, that this process and its later children see the same.
 #[derive(Debug)]
 pub struct Shared<T: SharedCell> {
+    /// Where it is read.
     start: NonNull<T>,
+    /// Where it is written: the same place, or another mapping of the same memory.
+    writing: NonNull<T>,
     len: usize,
     /// By which it can be handed to a process that was forked before.
     fd: Option<OwnedFd>,
@@ -62,25 +80,27 @@ impl<T: SharedCell> Shared<T> {
         }?;
         Ok(Self {
             start: start.cast(),
+            writing: start.cast(),
             len,
             fd: None,
         })
     }
 
     /// As [`Shared::new`], for memory that is to be handed to processes that were forked before: see
-    /// [`Shared::descriptor`].
+    /// [`Shared::descriptor`]. Only this process and its later children can write to it.
     ///
     /// # Errors
     /// As [`Shared::new`], and where the system has no descriptor left.
     pub fn passable(len: usize) -> io::Result<Self> {
-        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let fd = memfd_create(c"cascade", flags)?;
-        ftruncate(&fd, i64::try_from(bytes.get()).map_err(io::Error::other)?)?;
-        // It never becomes shorter: nobody who maps it can be made to touch what is not there.
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
-        Self::map(fd, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+        let fd = Self::sealable(len)?;
+        let start = Self::map(&fd, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        seal(&fd);
+        Ok(Self {
+            start,
+            writing: start,
+            len,
+            fd: Some(fd),
+        })
     }
 
     /// Memory that another process handed over, to be read only: a write to it ends the process.
@@ -95,15 +115,10 @@ impl<T: SharedCell> Shared<T> {
         if !sealed || size < bytes.get() as u64 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Self::map(fd, len, ProtFlags::PROT_READ)
-    }
-
-    fn map(fd: OwnedFd, len: usize, access: ProtFlags) -> io::Result<Self> {
-        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a new mapping touches no existing memory; the file is as long, and sealed against being cut.
-        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, &fd, 0) }?;
+        let start = Self::map(&fd, len, ProtFlags::PROT_READ)?;
         Ok(Self {
-            start: start.cast(),
+            start,
+            writing: start,
             len,
             fd: Some(fd),
         })
@@ -112,6 +127,70 @@ impl<T: SharedCell> Shared<T> {
     /// What another process makes the same memory of with [`Shared::passed`]; nothing where it cannot.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// As [`Shared::new`], for what only this process may write: it alone has a second mapping for that
+    /// ([`Shared::writing`]), which is not inherited. The one that is read can never be made writable: the memory is
+    /// sealed before it is mapped, and its descriptor closed. None of this costs a fork anything.
+    ///
+    /// # Errors
+    /// As [`Shared::new`], and where no descriptor is left for a moment.
+    pub fn guarded(len: usize) -> io::Result<Self> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let fd = Self::sealable(len)?;
+        let writing = Self::map(&fd, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        // SAFETY: the mapping is the one that was just made.
+        unsafe { madvise(writing.cast(), bytes.get(), MmapAdvise::MADV_DONTFORK) }?;
+        seal(&fd);
+        let start = Self::map(&fd, len, ProtFlags::PROT_READ)?;
+        Ok(Self {
+            start,
+            writing,
+            len,
+            fd: None,
+        })
+    }
+
+    /// Memory with a descriptor. It never becomes shorter: nobody who maps it can be made to touch what is not there.
+    fn sealable(len: usize) -> io::Result<OwnedFd> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = match memfd_create(c"cascade", flags | NOEXEC) {
+            // Before Linux 6.3.
+            Err(Errno::EINVAL) => memfd_create(c"cascade", flags),
+            fd => fd,
+        }?;
+        ftruncate(&fd, i64::try_from(bytes.get()).map_err(io::Error::other)?)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(fd)
+    }
+
+    fn map(fd: &OwnedFd, len: usize, access: ProtFlags) -> io::Result<NonNull<T>> {
+        let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping touches no existing memory; the file is as long, and sealed against being cut.
+        let start = unsafe { mmap(None, bytes, access, flags, fd, 0) }?;
+        Ok(start.cast())
+    }
+
+    /// The cells, to be written. Of guarded memory only the process that made it may ask: its children do not have the
+    /// mapping.
+    pub fn writing(&self) -> &[T] {
+        // SAFETY: as for reading, in the owner. What a child runs gets no hold of what the owner writes with.
+        unsafe { std::slice::from_raw_parts(self.writing.as_ptr(), self.len) }
+    }
+
+    /// From now on this process and its children only read here.
+    ///
+    /// # Errors
+    /// As mprotect(2).
+    pub fn protect(&self) -> io::Result<()> {
+        if let Some(bytes) = Self::bytes(self.len) {
+            // SAFETY: the mapping was made with this length; a write to it is fatal, not undefined.
+            unsafe { mprotect(self.start.cast(), bytes.get(), ProtFlags::PROT_READ) }?;
+        }
+        Ok(())
     }
 
     /// The size of the mapping; at least one byte, as mmap(2) wants.
@@ -132,8 +211,12 @@ impl<T: SharedCell> Deref for Shared<T> {
 impl<T: SharedCell> Drop for Shared<T> {
     fn drop(&mut self) {
         if let Some(bytes) = Self::bytes(self.len) {
-            // SAFETY: the mapping was made by this type with this length, and no reference to it is left.
+            // SAFETY: the mappings were made by this type with this length, and no reference to them is left.
             let _ = unsafe { munmap(self.start.cast(), bytes.get()) };
+            if self.writing != self.start {
+                // SAFETY: as above.
+                let _ = unsafe { munmap(self.writing.cast(), bytes.get()) };
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ impl Index {
     pub fn new(entries: u32) -> io::Result<Self> {
         let entries = entries as usize;
         Ok(Self {
-            cells: Shared::new(entries + entries / 2 + 2)?,
+            cells: Shared::guarded(entries + entries / 2 + 2)?,
         })
     }
 
@@ -116,7 +116,7 @@ impl Index {
     }
 
     fn set(&self, at: usize, cell: u32) {
-        self.cells[at].store(cell, Relaxed);
+        self.cells.writing()[at].store(cell, Relaxed);
     }
 }
 

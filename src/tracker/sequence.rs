@@ -29,12 +29,15 @@ impl Sequence {
     /// # Errors
     /// Where the memory cannot be mapped.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Shared::new(1)?))
+        Ok(Self(Shared::guarded(1)?))
     }
 
     /// Another number after each change.
     pub fn version(&self) -> u64 {
-        self.0[0].load(Ordering::Acquire)
+        // A fence, for a load from memory that is only read must be relaxed.
+        let version = self.0[0].load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        version
     }
 
     /// Reads what belongs together.
@@ -63,7 +66,7 @@ impl Sequence {
 
     /// Begins to write; the write lasts as long as the value that is returned.
     pub fn write(&self) -> Writing<'_> {
-        let version = &self.0[0];
+        let version = &self.0.writing()[0];
         version.store(version.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // Nothing is written before the version is odd.
         fence(Ordering::Release);

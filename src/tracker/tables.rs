@@ -10,7 +10,7 @@
 //! record of a file is one look-up away. Four indices find entries: files by cascade hash, records by peer, chunks by
 //! their part of a list, and sources. Strangers choose most of what is hashed, so the hash has a secret key.
 //!
-//! There is one writer. A sequence lock tells readers whether what they read belongs together: its number is odd
+//! There is one writer: nobody else has a mapping that can be written ([`Shared::guarded`]). A sequence lock tells readers whether what they read belongs together: its number is odd
 //! while something is being written, and another one afterwards. Nothing that a reader finds is believed to be in
 //! bounds, so that the worst of an inconsistent read is a wrong answer, which is thrown away.
 
@@ -87,11 +87,11 @@ impl Tables {
         let chunks = Self::chunks(capacity, files);
         Ok(Self {
             sequence: Sequence::new()?,
-            numbers: Shared::new(Number::Chunks as usize + 1)?,
-            chunks: Shared::new(chunks as usize * CHUNK_WORDS)?,
-            files: Shared::new(files as usize * FILE_WORDS)?,
-            sources: Shared::new(Self::sources(capacity) as usize)?,
-            source_counts: Shared::new(Self::sources(capacity) as usize)?,
+            numbers: Shared::guarded(Number::Chunks as usize + 1)?,
+            chunks: Shared::guarded(chunks as usize * CHUNK_WORDS)?,
+            files: Shared::guarded(files as usize * FILE_WORDS)?,
+            sources: Shared::guarded(Self::sources(capacity) as usize)?,
+            source_counts: Shared::guarded(Self::sources(capacity) as usize)?,
             by_hash: Index::new(files)?,
             by_peer: Index::new(capacity)?,
             by_part: Index::new(chunks)?,
@@ -324,7 +324,7 @@ impl Tables {
     }
 
     pub fn set_source_count(&self, id: u32, value: u32) {
-        if let Some(count) = self.source_counts.get(id as usize) {
+        if let Some(count) = self.source_counts.writing().get(id as usize) {
             count.store(value, Relaxed);
         }
     }
@@ -345,9 +345,9 @@ fn load(cells: &[AtomicU64], at: usize) -> u64 {
     cells.get(at).map_or(0, |cell| cell.load(Relaxed))
 }
 
-fn store(cells: &[AtomicU64], at: usize, value: u64) {
+fn store(cells: &Shared<AtomicU64>, at: usize, value: u64) {
     debug_assert!(at < cells.len(), "the owner writes within bounds");
-    if let Some(cell) = cells.get(at) {
+    if let Some(cell) = cells.writing().get(at) {
         cell.store(value, Relaxed);
     }
 }
