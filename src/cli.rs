@@ -9,6 +9,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::compare::plan::ServiceKind;
+use crate::confine::ConfineOptions;
 use crate::hash::CascadeHash;
 use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
 use crate::server::{Model, limits};
@@ -217,6 +218,9 @@ pub struct Tracker {
     /// Keep the registered peers in this file over a restart
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// What is left to a process that strangers have taken over.
+    #[command(flatten)]
+    pub confine: ConfineOptions,
     /// Log every connection
     #[arg(short, long)]
     pub verbose: bool,
@@ -295,6 +299,9 @@ pub struct Get {
     /// Give up when nothing arrived for this long
     #[arg(long, value_name = "SECONDS", value_parser = duration)]
     pub timeout: Option<Duration>,
+    /// What is left to a process that strangers have taken over.
+    #[command(flatten)]
+    pub confine: ConfineOptions,
     /// Cascade files
     #[arg(required = true, value_name = "CASCADE")]
     pub files: Vec<PathBuf>,
@@ -315,6 +322,9 @@ pub struct Peer {
     /// What they are granted.
     #[command(flatten)]
     pub limits: LimitOptions,
+    /// What is left to a process that strangers have taken over.
+    #[command(flatten)]
+    pub confine: ConfineOptions,
     /// The data lie in this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub directory: Option<PathBuf>,
@@ -355,6 +365,9 @@ pub struct EchoServe {
     /// What they are granted.
     #[command(flatten)]
     pub limits: LimitOptions,
+    /// What is left to a process that strangers have taken over.
+    #[command(flatten)]
+    pub confine: ConfineOptions,
     /// Log the names of clients as well; implies --verbose
     #[arg(short, long)]
     pub resolve: bool,

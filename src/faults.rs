@@ -11,6 +11,7 @@
 //! | `segv` | the process dies of SEGV |
 //! | `exit` | the process ends with status 1, and says nothing |
 //! | `hang` | the process waits for ever |
+//! | another | what a process tries that strangers have taken over, and logs: see `sys::attack` |
 //!
 //! A place may do something of its own instead: it asks [`wants`].
 
@@ -37,7 +38,7 @@ mod compiled {
     use nix::sys::signal::Signal;
 
     use crate::sys::exit::exit_now;
-    use crate::sys::signals;
+    use crate::sys::{attack, signals};
 
     /// What the variable said when it was looked at first.
     static WANTED: OnceLock<String> = OnceLock::new();
@@ -67,7 +68,7 @@ mod compiled {
                 "hang" => loop {
                     std::thread::park();
                 },
-                _ => {}
+                _ => attack::perform(place, deed),
             }
         }
     }

@@ -41,6 +41,7 @@ pub mod cascade_file;
 pub mod cli;
 pub mod commands;
 pub mod compare;
+pub mod confine;
 pub mod download;
 pub mod exit;
 pub mod faults;

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use super::Status;
 use super::limits::limits_with_pool;
 use crate::cli::{Echo, EchoClient, EchoServe, EchoSide, ServerOptions};
+use crate::confine::{Confinement, Role};
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::rio::{Reader, writen};
@@ -46,9 +47,10 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
         listen => listen,
     };
     let ServerOptions { model, pool } = options.server;
+    let confinement = Confinement::new(&options.confine)?;
     let limits = limits_with_pool(Limits::patient(), &options.limits, pool);
     let listeners = listen::open(addresses, limits.backlog)?;
-    let service = service(&options)?;
+    let service = service(&options, &confinement)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
         Signal::SIGTERM,
@@ -57,6 +59,12 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
         Signal::SIGUSR1,
     ])
     .context("cannot catch signals")?;
+    confinement.leave()?;
+    confinement.enter(Role::Server {
+        threads: model.has_threads(),
+        tables: false,
+    })?;
+    log::info!("{confinement}");
     announce(&listeners)?;
     let ledger = Ledger::new()?;
     server::serve(model, &listeners, &service, &limits, &ledger, &signals)
@@ -65,12 +73,12 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-fn service(options: &EchoServe) -> anyhow::Result<EchoService> {
+fn service(options: &EchoServe, confinement: &Confinement) -> anyhow::Result<EchoService> {
     Ok(match (options.resolve, options.verbose) {
-        (true, _) if options.server.model.serves_in_the_loop() => {
-            EchoService::naming_apart().context("cannot look names up")?
+        (true, _) => {
+            let begin = || confinement.become_user();
+            EchoService::naming(begin).context("cannot look names up")?
         }
-        (true, _) => EchoService::naming(),
         (false, true) => EchoService::verbose(),
         (false, false) => EchoService::quiet(),
     })

@@ -10,6 +10,7 @@ use super::limits::limits;
 use super::{Status, UsageError};
 use crate::cascade_file::data_path;
 use crate::cli;
+use crate::confine::Confinement;
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
@@ -43,6 +44,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         options.listen
     };
     let settings = Settings {
+        confinement: Confinement::new(&options.confine)?,
         files: with_data_paths(
             &options.files,
             options.directory.as_deref(),
@@ -57,7 +59,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),
         timeout: options.timeout,
     };
-    match node::run(&settings)? {
+    match node::run(settings)? {
         End::Status(status) => Ok(status),
         End::Signal(signal) => signals::die_of(signal),
     }

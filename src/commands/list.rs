@@ -20,7 +20,7 @@ use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 pub fn run(options: &List) -> anyhow::Result<Status> {
     let request = Request {
         command: Command::List,
-        hash: target::hash_of(&options.target, |path| File::open(path))?,
+        hash: target::hash_of(&options.target, &|path| File::open(path))?,
         peer: NOBODY,
     };
     let named = or_environment(options.tracker.iter().cloned().collect())?;

@@ -7,6 +7,7 @@ use super::environment::or_environment;
 use super::get::with_data_paths;
 use super::limits::limits_with_pool;
 use crate::cli;
+use crate::confine::Confinement;
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
@@ -25,6 +26,7 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
         options.listen
     };
     let settings = Settings {
+        confinement: Confinement::new(&options.confine)?,
         files: with_data_paths(&options.files, options.directory.as_deref(), None)?,
         watch: options.directory.filter(|_| options.watch_dir),
         sources: options.sources,
@@ -35,7 +37,7 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
         seed_for: Duration::ZERO,
         timeout: None,
     };
-    match node::run(&settings)? {
+    match node::run(settings)? {
         End::Status(status) => Ok(status),
         End::Signal(_) => Ok(Status::Done),
     }

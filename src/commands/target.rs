@@ -14,7 +14,7 @@ use crate::hash::CascadeHash;
 /// Where the cascade file cannot be read, or is none.
 pub fn hash_of(
     target: &Target,
-    open: fn(&Path) -> io::Result<File>,
+    open: &dyn Fn(&Path) -> io::Result<File>,
 ) -> anyhow::Result<CascadeHash> {
     match target {
         Target::Hash(hash) => Ok(*hash),

@@ -1,10 +1,10 @@
 //! `cascade tracker`: knows the peers of each file.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::RandomState;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,13 +14,15 @@ use nix::sys::signal::Signal;
 use super::limits::limits_with_pool;
 use super::{Status, UsageError, target};
 use crate::cli::{self, Tracker};
+use crate::confine::opener::Opener;
+use crate::confine::{Confinement, Role};
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::net::listen;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
-use crate::service::tracker::TrackerService;
-use crate::store::open_data;
+use crate::service::tracker::{ReadPolicy, TrackerService};
+use crate::store::{atomic, open_data};
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use crate::tracker::config::Config;
@@ -33,13 +35,13 @@ use crate::tracker::registry::{Registry, Tracked};
 /// Where it cannot begin, or cannot save its state at the end.
 pub fn run(options: Tracker) -> anyhow::Result<Status> {
     logging::set_verbose(options.verbose);
+    let confinement = Confinement::new(&options.confine)?;
     let options = Arc::new(options);
-    let config = read_config(&options, open)?;
+    let config = read_config(&options, &open)?;
     let addresses = listen_addresses(&options, &config);
-    let policy = policy(&options, config, open)?;
-    let service = service(&options, policy)?;
-    let again = Arc::clone(&options);
-    let service = service.with_policy_from(Box::new(move || read_policy(&again, open_again)));
+    let policy = policy(&options, config, &open)?;
+    let service = service(&options, policy, &confinement)?;
+    let service = service.with_policy_from(read_again(&options, &confinement)?);
     let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     let listeners = listen::open(&addresses, limits.backlog)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
@@ -51,6 +53,12 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
         Signal::SIGUSR1,
     ])
     .context("cannot catch signals")?;
+    confinement.leave()?;
+    confinement.enter(Role::Server {
+        threads: options.server.model.has_threads(),
+        tables: true,
+    })?;
+    log::info!("{confinement}");
     announce(&listeners)?;
     let ledger = Ledger::new()?;
     server::serve(
@@ -70,24 +78,41 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
 }
 
 /// How a file is opened that is named on the command line.
-type Open = fn(&Path) -> io::Result<File>;
+type Open<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
 /// At the start anything will do, a pipe as well.
 fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Later nothing is waited for: clients would wait, too.
-fn open_again(path: &Path) -> io::Result<File> {
-    open_data(path)
+/// How the operator's wishes are read again: by then this process may open no file, and another does.
+fn read_again(options: &Arc<Tracker>, confinement: &Confinement) -> anyhow::Result<ReadPolicy> {
+    let options = Arc::clone(options);
+    let named = options.targets.iter().filter_map(|target| match target {
+        cli::Target::CascadeFile(path) => Some(path.clone()),
+        cli::Target::Hash(_) => None,
+    });
+    let paths: Vec<PathBuf> = options.config.iter().cloned().chain(named).collect();
+    if paths.is_empty() {
+        return Ok(Box::new(move || read_policy(&options, &open)));
+    }
+    let begin = || {
+        confinement.become_user()?;
+        confinement.enter(Role::Opener)
+    };
+    // Nothing is waited for that is no file: clients would wait, too.
+    let opener = Opener::start(paths, begin, open_data).context("cannot begin to serve")?;
+    Ok(Box::new(move || {
+        read_policy(&options, &|path| opener.open(path))
+    }))
 }
 
 /// What the operator wants, from the files as they are now. The port stays what it was.
-fn read_policy(options: &Tracker, open: Open) -> anyhow::Result<Policy> {
+fn read_policy(options: &Tracker, open: Open<'_>) -> anyhow::Result<Policy> {
     policy(options, read_config(options, open)?, open)
 }
 
-fn read_config(options: &Tracker, open: Open) -> anyhow::Result<Config> {
+fn read_config(options: &Tracker, open: Open<'_>) -> anyhow::Result<Config> {
     let Some(path) = &options.config else {
         return Ok(Config::default());
     };
@@ -105,7 +130,7 @@ fn listen_addresses(options: &Tracker, config: &Config) -> Vec<ListenAddress> {
     }
 }
 
-fn policy(options: &Tracker, config: Config, open: Open) -> anyhow::Result<Policy> {
+fn policy(options: &Tracker, config: Config, open: Open<'_>) -> anyhow::Result<Policy> {
     let named: BTreeSet<_> = options
         .targets
         .iter()
@@ -129,7 +154,11 @@ fn policy(options: &Tracker, config: Config, open: Open) -> anyhow::Result<Polic
     })
 }
 
-fn service(options: &Tracker, policy: Policy) -> anyhow::Result<TrackerService> {
+fn service(
+    options: &Tracker,
+    policy: Policy,
+    confinement: &Confinement,
+) -> anyhow::Result<TrackerService> {
     let ttl = whole_seconds(options.ttl)?;
     let registry = Registry::new(options.max_peers, ttl, &policy.tracked, RandomState::new())
         .with_context(|| format!("cannot make room for {} peers", options.max_peers))?;
@@ -137,7 +166,14 @@ fn service(options: &Tracker, policy: Policy) -> anyhow::Result<TrackerService> 
     Ok(match &options.state {
         None => service,
         Some(path) => {
-            let service = service.with_state(path.clone(), SystemTime::now())?;
+            let directory = atomic::directory_of(&fs::canonicalize(path).unwrap_or(path.clone()));
+            let begin = || {
+                confinement.become_user()?;
+                confinement.enter(Role::Outside {
+                    writes: Some(&directory),
+                })
+            };
+            let service = service.with_state(path.clone(), SystemTime::now(), begin)?;
             // A place where nothing can be saved is better known now than at the end.
             save(&service, path)?;
             service

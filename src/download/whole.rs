@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::report::Report;
 use crate::cascade_file::Geometry;
+use crate::faults;
 use crate::hash::FileHash;
 use crate::store::bitmap::Bitmap;
 use crate::sys::letters::Sender;
@@ -27,6 +28,7 @@ pub fn run(
     wake: &File,
     reports: &Sender<Report>,
 ) -> u8 {
+    faults::at("hasher");
     let report = match follow(data, geometry, present, wake) {
         Ok(hash) => Report::WholeFile(hash),
         Err(error) => Report::WholeFileFailed(error.raw_os_error().unwrap_or(libc::EIO)),

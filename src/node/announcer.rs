@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::download::progress::{Figure, Progress};
 use crate::download::report::Heard;
+use crate::faults;
 use crate::hash::CascadeHash;
 use crate::net::listen;
 use crate::store::bitmap::Bitmap;
@@ -54,6 +55,7 @@ struct Schedule<'a> {
 /// Announces until it is killed; answers the exit status.
 pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -> u8 {
     fork::reseed();
+    faults::at("announcer");
     let now = Instant::now();
     let mut announcer = Announcer {
         tracker,

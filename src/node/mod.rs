@@ -34,6 +34,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use crate::cli::Sources;
+use crate::confine::Confinement;
 use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub seed_for: Duration,
     /// Give up when nothing arrived for this long.
     pub timeout: Option<Duration>,
+    /// How the processes that face strangers are confined.
+    pub confinement: Confinement,
 }
 
 /// A tracker by its name, and its addresses.
@@ -88,7 +91,7 @@ pub enum End {
 ///
 /// # Errors
 /// Where it cannot begin.
-pub fn run(settings: &Settings) -> anyhow::Result<End> {
+pub fn run(settings: Settings) -> anyhow::Result<End> {
     limits::raise_descriptor_limit();
     let trackers = resolve_trackers(&settings.sources.tracker)?;
     let peers = resolve_peers(&settings.sources.peer)?;
@@ -99,7 +102,12 @@ pub fn run(settings: &Settings) -> anyhow::Result<End> {
         .transpose()?
         .unwrap_or_default();
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
-    let signals = Signals::new(signals_of(settings))?;
+    let signals = Signals::new(signals_of(&settings))?;
+    let settings = &inside(settings)?;
+    // Files are opened as the user who will own them.
+    settings.confinement.leave()?;
+    settings.confinement.gain_nothing()?;
+    log::log!(level(settings), "{}", settings.confinement);
     let (items, refused) = open_files(settings, !trackers.is_empty())?;
     if items.is_empty() && settings.watch.is_none() {
         return Ok(End::Status(Status::Failed));
@@ -134,6 +142,28 @@ fn signals_of(settings: &Settings) -> &'static [Signal] {
     } else {
         &OF_ALL[..4]
     }
+}
+
+/// A daemon's log is kept; who downloads a file waits for that.
+fn level(settings: &Settings) -> log::Level {
+    if settings.daemon {
+        log::Level::Info
+    } else {
+        log::Level::Debug
+    }
+}
+
+/// The files as they are called once the root directory was changed.
+fn inside(settings: Settings) -> anyhow::Result<Settings> {
+    let inside = |path: &PathBuf| settings.confinement.inside(path);
+    let files = settings.files.iter();
+    Ok(Settings {
+        files: files
+            .map(|(cascade, data)| Ok((inside(cascade)?, inside(data)?)))
+            .collect::<anyhow::Result<_>>()?,
+        watch: settings.watch.as_ref().map(inside).transpose()?,
+        ..settings
+    })
 }
 
 /// Where this node can be found.

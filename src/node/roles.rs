@@ -15,13 +15,15 @@ use super::handover::Handover;
 use super::item::Item;
 use super::{Place, Settings, TrackerAddress};
 use crate::cascade_file::CascadeFile;
+use crate::confine::{Confinement, Role};
 use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
+use crate::faults;
 use crate::hash::CascadeHash;
 use crate::net::bucket::Bucket;
 use crate::server::{self, Ledger, Limits, Model};
 use crate::service::blocks::BlocksService;
-use crate::store::verify;
+use crate::store::{atomic, verify};
 use crate::sys::fork;
 
 /// How many peers of a file are asked at the same time: in a swarm each has something that the others lack, and a
@@ -38,33 +40,53 @@ pub fn start_listener(
     model: Model,
     limits: &Limits,
     ledger: &Ledger,
+    confinement: &Confinement,
 ) -> io::Result<Pid> {
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     keep.push(handover.receiving());
-    keep.extend(items.iter().flat_map(Item::descriptors));
+    // To read: nothing that can be written goes to who faces strangers.
+    keep.extend(
+        items
+            .iter()
+            .flat_map(|item| [item.meta.as_fd(), item.data.reading().as_fd()]),
+    );
+    let role = Role::Server {
+        threads: model.has_threads(),
+        tables: false,
+    };
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
-        let service = BlocksService::new(items.iter().map(Item::served));
-        let service = service.with_news(handover);
-        match server::serve(model, &place.listeners, &service, limits, ledger, &signals) {
-            Ok(()) => {
-                log::debug!("served {}", ledger.tally());
-                0
-            }
-            Err(error) => {
-                crate::logging::complain(&anyhow::anyhow!("cannot serve: {error}"));
-                1
-            }
-        }
+        report((|| {
+            only_look(items).context("cannot serve")?;
+            confinement.enter(role)?;
+            let service = BlocksService::new(items.iter().map(Item::served));
+            let service = service.with_news(handover);
+            server::serve(model, &place.listeners, &service, limits, ledger, &signals)
+                .context("cannot serve")?;
+            log::debug!("served {}", ledger.tally());
+            Ok(())
+        })())
+    })
+}
+
+/// What is present of the files is for others to say.
+fn only_look(items: &[Item]) -> io::Result<()> {
+    items.iter().try_for_each(|item| {
+        item.present.protect()?;
+        item.stamp.protect()
     })
 }
 
 /// Subscribes to one tracker, again and again, and hands on the peers that it names.
-pub fn start_announcer(tracker: &TrackerAddress, place: &Place, items: &[Item]) -> io::Result<Pid> {
-    let keep: Vec<_> = place
-        .listeners
-        .iter()
-        .map(AsFd::as_fd)
-        .chain(items.iter().flat_map(Item::descriptors))
+pub fn start_announcer(
+    tracker: &TrackerAddress,
+    place: &Place,
+    items: &[Item],
+    confinement: &Confinement,
+) -> io::Result<Pid> {
+    let found = items.iter().filter_map(|item| item.found.as_ref());
+    let listeners = place.listeners.iter().map(AsFd::as_fd);
+    let keep: Vec<_> = listeners
+        .chain(found.map(|(sender, _)| sender.as_fd()))
         .collect();
     let announced = items.iter().filter(|item| item.announced);
     let announced = announced.filter_map(|item| {
@@ -78,7 +100,19 @@ pub fn start_announcer(tracker: &TrackerAddress, place: &Place, items: &[Item]) 
         })
     });
     let announced: Vec<Announced<'_>> = announced.collect();
-    fork::spawn_leaf(&keep, || announcer::run(tracker, place, announced))
+    fork::spawn_leaf(&keep, || {
+        let begun = only_look(items).context("cannot announce files");
+        match begun.and_then(|()| ask_one(tracker, confinement)) {
+            Ok(()) => announcer::run(tracker, place, announced),
+            Err(error) => report(Err(error)),
+        }
+    })
+}
+
+/// From now on this process asks the tracker, and nobody else.
+fn ask_one(tracker: &TrackerAddress, confinement: &Confinement) -> anyhow::Result<()> {
+    let ports: Vec<u16> = tracker.addresses.iter().map(SocketAddr::port).collect();
+    confinement.enter(Role::Announcer { ports: &ports })
 }
 
 /// Takes this node off a tracker's lists for these files, in a process that ends within a second or so; nothing where it is on none.
@@ -86,25 +120,34 @@ pub fn start_farewell(
     tracker: &TrackerAddress,
     place: &Place,
     hashes: &[CascadeHash],
+    confinement: &Confinement,
 ) -> io::Result<Option<Pid>> {
     if place.listeners.is_empty() {
         return Ok(None);
     }
     let keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
-    fork::spawn_leaf(&keep, || announcer::leave(tracker, place, hashes)).map(Some)
+    let farewell = || match ask_one(tracker, confinement) {
+        Ok(()) => announcer::leave(tracker, place, hashes),
+        Err(error) => report(Err(error)),
+    };
+    fork::spawn_leaf(&keep, farewell).map(Some)
 }
 
 /// Verifies what is there of a file, on all cores. It has threads, and forks nothing.
-pub fn start_verifier(item: &Item) -> io::Result<Pid> {
-    fork::spawn_leaf(&item.descriptors(), || {
+pub fn start_verifier(item: &Item, confinement: &Confinement) -> io::Result<Pid> {
+    // That is found in files, which the process will not see.
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let keep = [item.meta.as_fd(), item.data.reading().as_fd()];
+    fork::spawn_leaf(&keep, || {
         let observer = |bytes: u64| {
             item.progress.add(Figure::Checked, bytes);
             ControlFlow::Continue(())
         };
-        let verified = item
-            .load()
-            .and_then(|cascade| verify_item(item, &cascade, &observer));
-        report(verified)
+        report((|| {
+            let cascade = item.load()?;
+            confinement.enter(Role::Verifier)?;
+            verify_item(item, &cascade, threads, &observer)
+        })())
     })
 }
 
@@ -112,9 +155,10 @@ pub fn start_verifier(item: &Item) -> io::Result<Pid> {
 fn verify_item(
     item: &Item,
     cascade: &CascadeFile,
+    threads: NonZeroUsize,
     observer: verify::Observer<'_>,
 ) -> anyhow::Result<()> {
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    faults::at("verifier");
     let reading = || format!("cannot read {}", item.name);
     let data = item.data.reading();
     verify::verify(data, cascade, &item.present, threads, observer).with_context(reading)?;
@@ -151,7 +195,13 @@ pub fn start_downloader(
     limit: Option<&Bucket>,
 ) -> io::Result<Pid> {
     fork::spawn_role(&item.descriptors(), &[], |signals| {
-        let cascade = match item.load() {
+        let directory = atomic::directory_of(item.data.path());
+        let begun = item.load().and_then(|cascade| {
+            let directory = &directory;
+            settings.confinement.enter(Role::Downloader { directory })?;
+            Ok(cascade)
+        });
+        let cascade = match begun {
             Ok(cascade) => cascade,
             Err(error) => {
                 crate::logging::complain(&error);
@@ -173,6 +223,7 @@ pub fn start_downloader(
             // Who says how many workers there are means it.
             spread: settings.sources.workers.map_or(SPREAD, |_| 0),
             maps: std::env::var_os(WITHOUT_MAPS).is_none(),
+            confinement: &settings.confinement,
         };
         downloader::run(&task, &signals) as u8
     })

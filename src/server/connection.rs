@@ -20,6 +20,7 @@ use super::ledger::Ledger;
 use super::limits::Limits;
 use super::pace::Pace;
 use super::together;
+use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::socket::{read, set_unsent_limit};
 
@@ -127,6 +128,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         ledger: &'a Ledger,
         now: Instant,
     ) -> Self {
+        faults::at("connection");
         let pace = Pace::new(limits);
         if pace.is_paced() {
             // Where the system does not know this, turns are less exact.

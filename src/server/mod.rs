@@ -123,9 +123,9 @@ impl Model {
         Self::Prefork,
     ];
 
-    /// Whether connections are served in the loop's own flow of control, where nothing may take long.
-    pub fn serves_in_the_loop(self) -> bool {
-        matches!(self, Self::Iterative | Self::Event)
+    /// Whether connections are served in threads.
+    pub fn has_threads(self) -> bool {
+        matches!(self, Self::Thread | Self::Prethread)
     }
 }
 

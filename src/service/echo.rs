@@ -4,21 +4,20 @@
 //! as it is. So neither the reply nor the log depends on how the input was cut, and a session's memory is bounded.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::SystemTime;
 
 use super::{Next, Outcome, Output, Reports, Service, Session};
+use crate::logging;
 use crate::net::resolve;
-use crate::sys::signals;
+use crate::sys::fork;
+use crate::sys::pipe::{Received, Receiver, Record, Sender, packet_pipe};
+use crate::sys::poll::wait_readable;
 use crate::text;
 
 /// A line that is longer is echoed, and logged, in parts of this length.
 pub const MAX_LINE: usize = 8192;
-/// So many connections wait for their names to be looked up; of others the address must do.
-const NAMES_WAITING: usize = 256;
 
 /// Echoes lines.
 #[derive(Debug)]
@@ -33,10 +32,23 @@ enum Log {
     Quiet,
     /// Its address.
     Address,
-    /// Its name as well, which is looked up where it is served.
-    Name,
-    /// Its name as well, which is looked up in a thread: it is served in the loop, where all others would wait.
-    NameApart(SyncSender<SocketAddr>),
+    /// Its name as well, which is looked up in a process outside: it may take as long as a name server likes, and needs
+    /// files and sockets that a server has no other need of.
+    Name(Sender<Remote>),
+}
+
+/// Who has connected.
+#[derive(Debug)]
+struct Remote(SocketAddr);
+
+impl Record for Remote {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.0.to_string().as_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok()?.parse().ok().map(Self)
+    }
 }
 
 impl EchoService {
@@ -50,21 +62,22 @@ impl EchoService {
         Self { log: Log::Address }
     }
 
-    /// As [`EchoService::verbose`], with the name that belongs to the address. It is looked up in the process or
-    /// thread of the connection.
-    pub fn naming() -> Self {
-        Self { log: Log::Name }
-    }
-
-    /// As [`EchoService::naming`], for models that serve in their loop: names are looked up in a thread for all
-    /// connections, and logged when they are known.
+    /// As [`EchoService::verbose`], with the name that belongs to the address, logged when it is known. A process for all
+    /// connections looks them up, where `begin` runs first.
     ///
     /// # Errors
-    /// Where the thread cannot be started.
-    pub fn naming_apart() -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(NAMES_WAITING);
-        thread::Builder::new().spawn(move || log_names(&receiver))?;
-        let log = Log::NameApart(sender);
+    /// Where it cannot be started.
+    pub fn naming(begin: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Self> {
+        let (sender, receiver) = packet_pipe()?;
+        sender.never_wait()?;
+        fork::spawn_leaf(&[receiver.as_fd()], || match begin() {
+            Ok(()) => log_names(&receiver),
+            Err(error) => {
+                logging::complain(&error);
+                1
+            }
+        })?;
+        let log = Log::Name(sender);
         Ok(Self { log })
     }
 
@@ -73,9 +86,9 @@ impl EchoService {
         match &self.log {
             Log::Quiet => {}
             Log::Address => log_address(remote),
-            Log::Name => log_name(remote),
-            Log::NameApart(names) => {
-                if names.try_send(remote).is_err() {
+            // Where many wait for their names already, the address must do.
+            Log::Name(names) => {
+                if names.send(&Remote(remote)).is_err() {
                     log_address(remote);
                 }
             }
@@ -83,11 +96,20 @@ impl EchoService {
     }
 }
 
-/// The thread that looks names up; it ends with the service.
-fn log_names(remotes: &Receiver<SocketAddr>) {
-    signals::leave_to_the_loop();
-    for remote in remotes {
-        log_name(remote);
+/// The process that looks names up; it ends when nobody is left to ask.
+fn log_names(remotes: &Receiver<Remote>) -> u8 {
+    loop {
+        match remotes.receive() {
+            Ok(Received::Record(Remote(remote))) => log_name(remote),
+            Ok(Received::Garbage) => {}
+            Ok(Received::Empty) => {
+                if wait_readable(&[Some(remotes.as_fd())], None).is_err() {
+                    return 1;
+                }
+            }
+            Ok(Received::Closed) => return 0,
+            Err(_) => return 1,
+        }
     }
 }
 
@@ -122,6 +144,13 @@ impl Service for EchoService {
 
     fn apply(&self, _remote: SocketAddr, report: Infallible, _now: SystemTime) {
         match report {}
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        match &self.log {
+            Log::Name(names) => vec![names.as_fd().as_raw_fd()],
+            Log::Quiet | Log::Address => Vec::new(),
+        }
     }
 }
 

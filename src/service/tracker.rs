@@ -19,7 +19,6 @@ use crate::sys::pipe::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
-use crate::tracker::state::LoadError;
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, REQUEST_LEN, Request, RequestError, Response};
 
@@ -63,13 +62,20 @@ impl TrackerService {
     }
 
     /// Keeps the registry in this file as well, and begins with what is there, as far as it has not expired and is
-    /// still allowed.
+    /// still allowed. The file is written by a process of its own, where `begin` runs first: this one may lose its
+    /// right to files.
     ///
     /// # Errors
-    /// Where the file cannot be read, or makes no sense.
-    pub fn with_state(self, path: PathBuf, now: SystemTime) -> Result<Self, LoadError> {
+    /// Where the file cannot be read or makes no sense, and where that process cannot be started.
+    pub fn with_state(
+        self,
+        path: PathBuf,
+        now: SystemTime,
+        begin: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let policy = self.current().policy;
-        self.owner().load(path, &policy, seconds_since_epoch(now))?;
+        self.owner()
+            .load(path, &policy, seconds_since_epoch(now), begin)?;
         Ok(self)
     }
 

@@ -86,6 +86,14 @@ impl Bitmap {
             .is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
     }
 
+    /// From now on this process and its children only look.
+    ///
+    /// # Errors
+    /// As mprotect(2).
+    pub fn protect(&self) -> io::Result<()> {
+        self.words.protect()
+    }
+
     /// How many blocks are in the set.
     pub fn count(&self) -> u32 {
         self.words

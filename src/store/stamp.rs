@@ -61,6 +61,14 @@ impl Stamp {
         self.modified[0].store(modified, Ordering::Release);
     }
 
+    /// From now on this process and its children only look.
+    ///
+    /// # Errors
+    /// As mprotect(2).
+    pub fn protect(&self) -> io::Result<()> {
+        self.modified.protect()
+    }
+
     /// Whether the file is still what it was.
     pub fn fits(&self, metadata: &Metadata) -> bool {
         let frozen = self.modified[0].load(Ordering::Acquire);

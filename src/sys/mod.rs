@@ -3,15 +3,19 @@
 #![allow(unsafe_code)]
 
 pub mod alarm;
+#[cfg(feature = "faults")]
+pub mod attack;
 pub mod cycles;
 pub mod epoll;
 pub mod exit;
 pub mod fork;
+pub mod landlock;
 pub mod letters;
 pub mod memory;
 pub mod passing;
 pub mod pipe;
 pub mod poll;
+pub mod seccomp;
 pub mod shared;
 pub mod signals;
 pub mod socket;

@@ -143,6 +143,8 @@ impl<T: SharedCell> Shared<T> {
         unsafe { madvise(writing.cast(), bytes.get(), MmapAdvise::MADV_DONTFORK) }?;
         seal(&fd);
         let start = Self::map(&fd, len, ProtFlags::PROT_READ)?;
+        #[cfg(feature = "faults")]
+        super::attack::note(start.as_ptr() as usize, bytes.get());
         Ok(Self {
             start,
             writing,

@@ -11,7 +11,7 @@
 //! of the day. The file is the tracker's own, yet a person may edit it, so that every line is checked.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
@@ -168,25 +168,31 @@ fn record(line: &str) -> Result<Saved, &'static str> {
     }
 }
 
-/// Writes a state file: all of it, or none.
+/// Writes what a state file holds.
 ///
 /// # Errors
-/// Where it cannot be written; the former file is then as it was.
-pub fn save(path: &Path, records: impl Iterator<Item = Saved>) -> io::Result<()> {
+/// Those of `to`.
+pub fn write(to: &mut dyn Write, records: impl Iterator<Item = Saved>) -> io::Result<()> {
+    let mut count = 0u64;
+    writeln!(to, "{HEADER}")?;
+    for record in records {
+        writeln!(
+            to,
+            "{} {} {} {}",
+            record.hash, record.peer, record.last_seen, record.source
+        )?;
+        count += 1;
+    }
+    writeln!(to, "{END} {count}")
+}
+
+/// Makes a state file of what was written elsewhere: of all of it, or of nothing.
+///
+/// # Errors
+/// Those of `contents`, and where the file cannot be written; the former file is then as it was.
+pub fn copy(path: &Path, contents: &mut dyn Read) -> io::Result<()> {
     atomic::write_with(path, Existing::Replace, |file| {
-        let mut writer = BufWriter::new(file);
-        let mut count = 0u64;
-        writeln!(writer, "{HEADER}")?;
-        for record in records {
-            writeln!(
-                writer,
-                "{} {} {} {}",
-                record.hash, record.peer, record.last_seen, record.source
-            )?;
-            count += 1;
-        }
-        writeln!(writer, "{END} {count}")?;
-        writer.flush()
+        io::copy(contents, file).map(|_| ())
     })
 }
 
@@ -199,6 +205,12 @@ mod tests {
     fn load_all(path: &Path) -> Result<Vec<Saved>, LoadError> {
         let mut all = Vec::new();
         load(path, |saved| all.push(saved)).map(|()| all)
+    }
+
+    fn save(path: &Path, records: impl Iterator<Item = Saved>) -> io::Result<()> {
+        let mut text = Vec::new();
+        write(&mut text, records)?;
+        copy(path, &mut &text[..])
     }
 
     fn saved() -> impl Strategy<Value = Saved> {

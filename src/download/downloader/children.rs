@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use super::{Bitmap, Downloader, Event, Handle, WHOLE_ATTEMPTS, WorkerId, WorkerOrder};
+use crate::confine::Role;
 use crate::download::{whole, worker};
 use crate::sys::fork;
 
@@ -39,7 +40,8 @@ impl Downloader<'_> {
             orders: &read,
         };
         let keep = [read.as_fd(), self.sender.as_fd(), data.as_fd()];
-        let forked = fork::spawn_leaf(&keep, || worker::run(&assignment));
+        let role = Role::Worker { port: peer.port() };
+        let forked = fork::spawn_leaf(&keep, || self.confined(role, || worker::run(&assignment)));
         match forked {
             Ok(pid) => {
                 log::debug!("worker {id} pid {pid} for {peer}");
@@ -60,6 +62,18 @@ impl Downloader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The life of a child, which is confined first, and only looks at what is present.
+    fn confined(&self, role: Role<'_>, life: impl FnOnce() -> u8) -> u8 {
+        let protected = self.task.present.protect().map_err(anyhow::Error::from);
+        match protected.and_then(|()| self.task.confinement.enter(role)) {
+            Ok(()) => life(),
+            Err(error) => {
+                crate::logging::complain(&error);
+                1
+            }
+        }
     }
 
     /// Adds an order to those that [`Self::send_orders`] sends.
@@ -110,15 +124,9 @@ impl Downloader<'_> {
         let (task, data) = (self.task, self.task.data.reading());
         let wake = File::from(self.whole.wake.as_fd().try_clone_to_owned()?);
         let keep: [BorrowedFd<'_>; 3] = [data.as_fd(), wake.as_fd(), self.sender.as_fd()];
-        let body = || {
-            whole::run(
-                data,
-                task.cascade.geometry(),
-                task.present,
-                &wake,
-                &self.sender,
-            )
-        };
+        let geometry = task.cascade.geometry();
+        let hash = || whole::run(data, geometry, task.present, &wake, &self.sender);
+        let body = || self.confined(Role::Hasher, hash);
         self.whole.pid = Some(fork::spawn_leaf(&keep, body)?);
         self.whole.attempts += 1;
         Ok(())

@@ -20,6 +20,8 @@ use super::plan::{Event, Failure, Order, Plan, Rules, WorkerId};
 use super::progress::{Figure, Progress};
 use super::report::{Heard, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
 use crate::cascade_file::CascadeFile;
+use crate::confine::Confinement;
+use crate::faults;
 use crate::hash::{CascadeHash, FileHash};
 use crate::net::bucket::Bucket;
 use crate::store::bitmap::Bitmap;
@@ -69,6 +71,8 @@ pub struct Task<'a> {
     pub spread: usize,
     /// Ask peers for maps.
     pub maps: bool,
+    /// How workers are confined.
+    pub confinement: &'a Confinement,
 }
 
 /// How a download ended. The number is the exit status of its process.
@@ -96,6 +100,7 @@ impl Ending {
 /// Downloads what is missing; the whole life of the process.
 pub fn run(task: &Task<'_>, signals: &Signals) -> Ending {
     fork::reseed();
+    faults::at("downloader");
     let ending = Downloader::new(task).and_then(|mut downloader| {
         let ending = downloader.run(signals);
         downloader.dismiss_all();

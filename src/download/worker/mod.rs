@@ -21,6 +21,7 @@ use super::progress::{Figure, Progress};
 use super::report::{MAX_FETCHED, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
 use super::response::{GiveUp, Incoming, Step};
 use crate::cascade_file::CascadeFile;
+use crate::faults;
 use crate::hash::CascadeHash;
 use crate::net::bucket::{Allowance, Bucket};
 use crate::store::bitmap::Bitmap;
@@ -61,6 +62,7 @@ pub struct Assignment<'a> {
 
 /// Works until the orders end or the peer is of no more use; answers the exit status.
 pub fn run(assignment: &Assignment<'_>) -> u8 {
+    faults::at("worker");
     let mut worker = Worker {
         to: assignment,
         connection: None,

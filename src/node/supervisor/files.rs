@@ -103,7 +103,8 @@ impl Supervisor<'_> {
             stop_announcer(role);
             if !unwanted.is_empty() {
                 // It ends by itself, soon. A tracker that was not told forgets us, later.
-                let _ = roles::start_farewell(tracker, &self.place, &unwanted);
+                let confinement = &self.settings.confinement;
+                let _ = roles::start_farewell(tracker, &self.place, &unwanted, confinement);
             }
         }
         self.forgotten.extend(gone);

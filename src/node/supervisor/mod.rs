@@ -237,7 +237,8 @@ impl<'a> Supervisor<'a> {
             if item.data.reading().metadata()?.len() == 0 && !item.data.is_named() {
                 self.verified(index);
             } else {
-                item.stage = Stage::Verifying(roles::start_verifier(item)?);
+                let confinement = &self.settings.confinement;
+                item.stage = Stage::Verifying(roles::start_verifier(item, confinement)?);
             }
         }
         Ok(())
@@ -278,12 +279,19 @@ impl<'a> Supervisor<'a> {
                     self.settings.model,
                     &self.limits,
                     &self.ledger,
+                    &self.settings.confinement,
                 )
             }));
         }
         if self.items.iter().any(|item| item.announced) {
+            let confinement = &self.settings.confinement;
             for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
-                *role = Role::started(roles::start_announcer(tracker, &self.place, &self.items));
+                *role = Role::started(roles::start_announcer(
+                    tracker,
+                    &self.place,
+                    &self.items,
+                    confinement,
+                ));
             }
         }
         Ok(())

@@ -62,7 +62,9 @@ impl Supervisor<'_> {
             // It may be waiting for an answer: what it would subscribe now would be wrong.
             signal(pid, Signal::SIGKILL);
             while let Err(Errno::EINTR) = waitpid(pid, None) {}
-            *role = match roles::start_farewell(tracker, &self.place, &hashes) {
+            let confinement = &self.settings.confinement;
+            let farewell = roles::start_farewell(tracker, &self.place, &hashes, confinement);
+            *role = match farewell {
                 Ok(Some(pid)) => Role::Running(pid),
                 Ok(None) | Err(_) => Role::None,
             };

@@ -2,21 +2,26 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use thiserror::Error;
 
+use crate::confine::outside::Outside;
+use crate::faults;
 use crate::service::Apart;
 use crate::sys::{fork, signals};
 use crate::tracker::policy::{Policy, PolicyRefusal};
 use crate::tracker::registry::Registry;
 use crate::tracker::shares::Refusal;
-use crate::tracker::state::{self, LoadError, Saved};
+use crate::tracker::state::{self, Saved};
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, Request};
 
@@ -54,7 +59,10 @@ pub(super) struct Owner {
 /// The file in which the registry is kept.
 #[derive(Debug)]
 struct State {
-    path: PathBuf,
+    /// What it is called, fit to be shown.
+    name: String,
+    /// Who writes it: the owner may have no right to files.
+    outside: Arc<Outside>,
     saved: Timer,
     /// The registry's version that was saved last.
     version: u64,
@@ -126,7 +134,13 @@ impl Owner {
     }
 
     /// Fills the registry from a file, in which it is kept from now on.
-    pub fn load(&mut self, path: PathBuf, policy: &Policy, now: u32) -> Result<(), LoadError> {
+    pub fn load(
+        &mut self,
+        path: PathBuf,
+        policy: &Policy,
+        now: u32,
+        begin: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let (mut loaded, mut left_out) = (0, 0);
         state::load(&path, |saved| match self.restore(&saved, policy, now) {
             Ok(()) => loaded += 1,
@@ -134,13 +148,18 @@ impl Owner {
         })?;
         // Whoever expired while the tracker was away is forgotten without a word.
         let expired = self.registry.sweep(now, u32::MAX);
-        let path_shown = crate::text::escape_path(&path);
+        let name = crate::text::escape_path(&path);
         if loaded + left_out > 0 {
             let kept = loaded - expired;
-            log::info!("{path_shown}: {kept} peers; {left_out} are not allowed any more");
+            log::info!("{name}: {kept} peers; {left_out} are not allowed any more");
         }
+        let outside = Outside::start(begin, |contents| {
+            faults::at("saver");
+            state::copy(&path, contents)
+        });
         self.state = Some(State {
-            path,
+            outside: Arc::new(outside.with_context(|| format!("cannot save {name}"))?),
+            name,
             saved: Timer::default(),
             version: self.registry.view().version(),
             saving: None,
@@ -230,11 +249,16 @@ impl Owner {
         let Some(state) = &mut self.state else {
             return false;
         };
+        if state.outside.pid() == pid {
+            let name = &state.name;
+            log::warn!("the process that writes {name} has ended: nothing is saved any more");
+            return true;
+        }
         let is_it = |saving: &mut Saving| matches!(saving, Saving::Child(child) if *child == pid);
         state.saving.take_if(is_it).is_some()
     }
 
-    /// Saves the state in this process.
+    /// Saves the state, and waits for it.
     pub fn finish(&mut self) -> io::Result<()> {
         let view = self.registry.view();
         let Some(state) = &mut self.state else {
@@ -244,7 +268,7 @@ impl Owner {
             // What it is about to rename is older than what follows.
             saving.wait();
         }
-        save(&state.path, &view)
+        save(&state.outside, &view)
     }
 }
 
@@ -252,13 +276,14 @@ impl State {
     fn start_saving(&self, view: View, apart: Apart) -> io::Result<Saving> {
         match apart {
             Apart::InChild => {
-                fork::spawn_leaf(&[], || save_or_warn(&self.path, &view)).map(Saving::Child)
+                let save = || save_or_warn(&self.name, &self.outside, &view);
+                fork::spawn_leaf(&[self.outside.as_fd()], save).map(Saving::Child)
             }
             Apart::InThread => {
-                let path = self.path.clone();
+                let (name, outside) = (self.name.clone(), Arc::clone(&self.outside));
                 let work = move || {
                     signals::leave_to_the_loop();
-                    save_or_warn(&path, &view);
+                    save_or_warn(&name, &outside, &view);
                 };
                 let thread = thread::Builder::new().spawn(work)?;
                 Ok(Saving::Thread(thread))
@@ -267,16 +292,16 @@ impl State {
     }
 }
 
-fn save(path: &Path, view: &View) -> io::Result<()> {
-    state::save(path, view.registrations().map(Saved::from))
+fn save(outside: &Outside, view: &View) -> io::Result<()> {
+    outside.write(|to| state::write(to, view.registrations().map(Saved::from)))
 }
 
 /// All that is done apart; answers a child's exit status.
-fn save_or_warn(path: &Path, view: &View) -> u8 {
-    match save(path, view) {
+fn save_or_warn(name: &str, outside: &Outside, view: &View) -> u8 {
+    match save(outside, view) {
         Ok(()) => 0,
         Err(error) => {
-            log::warn!("cannot save {}: {error}", crate::text::escape_path(path));
+            log::warn!("cannot save {name}: {error}");
             1
         }
     }

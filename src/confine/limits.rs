@@ -1,0 +1,88 @@
+//! Limits of a process's resources: setrlimit(2).
+
+use std::fs;
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{SFlag, fstat};
+
+use super::Role;
+
+/// Descriptors of a process that has a file or two and a connection.
+const FEW_FILES: u64 = 64;
+/// How much the memory of a process with one thread may grow, beside becoming twice as much: a registry that is made
+/// anew exists twice for a moment.
+const MEMORY: u64 = 1 << 30;
+/// The same with threads, each of which has a stack and may have a heap.
+const MEMORY_OF_THREADS: u64 = 64 << 30;
+/// The same of a download.
+const MEMORY_OF_DOWNLOADS: u64 = 8 << 30;
+
+/// Sets what suits the role.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn apply(role: Role<'_>) -> io::Result<()> {
+    lower(Resource::RLIMIT_CORE, 0)?;
+    match role {
+        // As many as it has clients.
+        Role::Server { .. } => lower(
+            Resource::RLIMIT_NOFILE,
+            getrlimit(Resource::RLIMIT_NOFILE)?.0,
+        )?,
+        Role::Downloader { .. } | Role::Outside { .. } | Role::Opener => {}
+        Role::Announcer { .. } | Role::Verifier | Role::Worker { .. } | Role::Hasher => {
+            lower(Resource::RLIMIT_NOFILE, FEW_FILES)?;
+        }
+    }
+    match role {
+        Role::Server { threads: true, .. } | Role::Verifier => grow_by(MEMORY_OF_THREADS)?,
+        // Its plan is as large as its file has blocks. Its workers, which cannot look at their own size, inherit this.
+        Role::Downloader { .. } => grow_by(MEMORY_OF_DOWNLOADS)?,
+        _ => grow_by(MEMORY)?,
+    }
+    let writes = matches!(
+        role,
+        Role::Downloader { .. } | Role::Worker { .. } | Role::Outside { .. }
+    );
+    // The system takes shared memory for a file. What logs to a file must be able to.
+    let writes = writes || matches!(role, Role::Server { tables: true, .. });
+    if !writes && !logs_to_a_file() {
+        lower(Resource::RLIMIT_FSIZE, 0)?;
+    }
+    Ok(())
+}
+
+/// Sets a limit for good, unless it is lower already.
+fn lower(resource: Resource, limit: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(resource)?;
+    let limit = limit.min(hard);
+    Ok(setrlimit(resource, limit, limit)?)
+}
+
+/// Lets the memory grow by so many bytes from now on.
+fn grow_by(bytes: u64) -> io::Result<()> {
+    // Its first number is the size of the address space in pages.
+    let pages = fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    match pages {
+        Some(pages) => {
+            let now = pages.saturating_mul(page_size());
+            let limit = now.saturating_mul(2).saturating_add(bytes);
+            lower(Resource::RLIMIT_AS, limit)
+        }
+        None => Ok(()),
+    }
+}
+
+fn page_size() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().map_or(4096, |size| size as u64)
+}
+
+/// Whether standard error is a regular file.
+fn logs_to_a_file() -> bool {
+    fstat(io::stderr()).is_ok_and(|status| {
+        SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+    })
+}

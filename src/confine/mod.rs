@@ -1,0 +1,261 @@
+//! Confinement: what is left to a process that strangers have taken over.
+//!
+//! A process that faces strangers is confined once its sockets and files are open, and everything that it forks with
+//! it: nothing of this is done again for a connection.
+//!
+//! | layer | what it takes away |
+//! |---|---|
+//! | [`user`] | the rights of root, and all files but those below a directory (`--user`, `--chroot`) |
+//! | [`limits`] | dumps of memory, files that grow, memory without end |
+//! | no new privileges | what set-user-id programs could give back |
+//! | [`landlock`] | paths and ports, but those of the role; processes outside |
+//! | [`seccomp`] | system calls, but those of the role |
+//!
+//! What a confined process cannot do for itself another does, which was forked before and does nothing else:
+//! [`outside`], [`opener`].
+
+pub mod landlock;
+pub mod limits;
+pub mod opener;
+pub mod outside;
+pub mod seccomp;
+pub mod user;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use crate::faults;
+use crate::sys;
+use user::{Identity, UserName};
+
+/// Options of all commands that face strangers.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfineOptions {
+    /// Confine the processes that face strangers
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub sandbox: Sandbox,
+    /// Become this user once sockets are open (root only)
+    #[arg(long, value_name = "NAME[:GROUP]")]
+    pub user: Option<UserName>,
+    /// See no files but those below this directory, once sockets are open (root only)
+    #[arg(long, value_name = "DIR")]
+    pub chroot: Option<PathBuf>,
+}
+
+/// Whether processes are confined.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// As far as the kernel can
+    #[default]
+    Auto,
+    /// All of it, or do not begin
+    Require,
+    /// Not at all
+    Off,
+}
+
+/// What a process does, and so what it needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Role<'a> {
+    /// Accepts connections and serves them: no path, no connection of its own.
+    Server {
+        /// In threads.
+        threads: bool,
+        /// It makes shared memory, also later.
+        tables: bool,
+    },
+    /// Asks a tracker: no path, and no other port.
+    Announcer {
+        /// The tracker's.
+        ports: &'a [u16],
+    },
+    /// Hashes a file that is open, in threads.
+    Verifier,
+    /// Owns a download: gives the file its name, and forks workers, which may connect.
+    Downloader {
+        /// The data file's.
+        directory: &'a Path,
+    },
+    /// Downloads from one peer: no path, and no other port.
+    Worker {
+        /// The peer's.
+        port: u16,
+    },
+    /// Hashes a file that is open, alone.
+    Hasher,
+    /// Opens files to be read, for a confined process.
+    Opener,
+    /// Does for a confined process what takes a path.
+    Outside {
+        /// It may write in this directory.
+        writes: Option<&'a Path>,
+    },
+}
+
+/// The layer of Landlock that knows TCP ports.
+const LANDLOCK_TCP: u32 = 4;
+
+/// How this program's processes are confined.
+#[derive(Debug)]
+pub struct Confinement {
+    sandbox: Sandbox,
+    /// Whether there are filters of system calls.
+    seccomp: bool,
+    /// The version of Landlock, or 0.
+    landlock: u32,
+    user: Option<Identity>,
+    chroot: Option<PathBuf>,
+}
+
+impl Confinement {
+    /// As the options say, as far as this kernel can.
+    ///
+    /// # Errors
+    /// Where it cannot do all that is required, where there is no such user, and where only root could do what is asked
+    /// for.
+    pub fn new(options: &ConfineOptions) -> anyhow::Result<Self> {
+        let on = options.sandbox != Sandbox::Off;
+        let lacks = |layer| faults::wants("kernel", layer);
+        let seccomp = on && !lacks("no-seccomp") && sys::seccomp::is_available();
+        let landlock = match on && !lacks("no-landlock") {
+            true => sys::landlock::version(),
+            false => 0,
+        };
+        if options.sandbox == Sandbox::Require {
+            let refuse =
+                |what: &str| anyhow::bail!("cannot confine as --sandbox=require wants: {what}");
+            match landlock {
+                0 => refuse("this kernel has no Landlock, or does not let it be used")?,
+                1..LANDLOCK_TCP => refuse("the Landlock of this kernel does not know TCP ports")?,
+                _ => {}
+            }
+            if !seccomp {
+                refuse("this kernel has no filters of system calls, or does not let them be used")?;
+            }
+        }
+        Ok(Self {
+            sandbox: options.sandbox,
+            seccomp,
+            landlock,
+            user: options.user.as_ref().map(Identity::look_up).transpose()?,
+            chroot: options.chroot.clone(),
+        })
+        .and_then(Self::checked)
+    }
+
+    fn checked(self) -> anyhow::Result<Self> {
+        let root = nix::unistd::geteuid().is_root();
+        anyhow::ensure!(
+            self.user.is_none() || root,
+            "cannot change the user: only root can"
+        );
+        anyhow::ensure!(
+            self.chroot.is_none() || root,
+            "cannot change the root directory: only root can"
+        );
+        Ok(self)
+    }
+
+    /// Gives up the rights of root, where that was asked for, for good.
+    ///
+    /// # Errors
+    /// Where the system does not allow it, or would allow it to be undone.
+    pub fn become_user(&self) -> anyhow::Result<()> {
+        self.user.as_ref().map_or(Ok(()), Identity::assume)
+    }
+
+    /// Leaves all files behind but those below a directory, and gives up the rights of root, where that was asked for.
+    ///
+    /// # Errors
+    /// As [`Confinement::become_user`].
+    pub fn leave(&self) -> anyhow::Result<()> {
+        if let Some(directory) = &self.chroot {
+            user::change_root(directory)?;
+        }
+        self.become_user()
+    }
+
+    /// Where a path leads after [`Confinement::leave`].
+    ///
+    /// # Errors
+    /// Where it leads nowhere.
+    pub fn inside(&self, path: &Path) -> anyhow::Result<PathBuf> {
+        match &self.chroot {
+            None => Ok(path.to_owned()),
+            Some(root) => user::inside(root, path),
+        }
+    }
+
+    /// Confines this process, which must have one thread, and all that it will fork.
+    ///
+    /// # Errors
+    /// Where a layer that the kernel has cannot be had, unless that is to be borne: then it is logged.
+    pub fn enter(&self, role: Role<'_>) -> anyhow::Result<()> {
+        if self.sandbox == Sandbox::Off {
+            return Ok(());
+        }
+        let entered = self.enter_all(role);
+        match entered {
+            Err(error) if self.sandbox == Sandbox::Auto => {
+                log::warn!("cannot confine this process: {error:#}; it goes on");
+                Ok(())
+            }
+            entered => entered.context("cannot confine this process"),
+        }
+    }
+
+    fn enter_all(&self, role: Role<'_>) -> anyhow::Result<()> {
+        // Later it cannot be seen.
+        sys::fork::assert_single_threaded()?;
+        limits::apply(role).context("cannot set limits")?;
+        nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
+        if self.landlock > 0 {
+            landlock::restrict(role).context("cannot use Landlock")?;
+        }
+        if self.seccomp {
+            seccomp::filter(role).context("cannot filter system calls")?;
+        }
+        Ok(())
+    }
+
+    /// For a process that faces no stranger, but starts those that do: it gains nothing any more.
+    ///
+    /// # Errors
+    /// As prctl(2).
+    pub fn gain_nothing(&self) -> anyhow::Result<()> {
+        if self.sandbox != Sandbox::Off {
+            nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is in force, for the log.
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sandbox == Sandbox::Off {
+            f.write_str("sandbox: off")?;
+        } else {
+            f.write_str("sandbox: no new privileges, limits")?;
+            match self.landlock {
+                0 => f.write_str(", no Landlock (the kernel has none)")?,
+                1..LANDLOCK_TCP => write!(f, ", Landlock {} (no TCP ports)", self.landlock)?,
+                version => write!(f, ", Landlock {version}")?,
+            }
+            f.write_str(match self.seccomp {
+                true => ", system calls filtered",
+                false => ", system calls not filtered (the kernel cannot)",
+            })?;
+        }
+        if let Some(user) = &self.user {
+            write!(f, "; user {user}")?;
+        }
+        if let Some(root) = &self.chroot {
+            write!(f, "; root directory {}", crate::text::escape_path(root))?;
+        }
+        Ok(())
+    }
+}

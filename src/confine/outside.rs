@@ -1,0 +1,326 @@
+//! A process outside of the confinement: forked before, it writes a file for a process that may write none.
+//!
+//! Both are connected by a socket that keeps packets apart. What the file is to hold comes in packets between a
+//! [`BEGIN`] and an [`END`]; what became of it goes back. Whoever sends may die in the middle: the next one's `BEGIN`
+//! says that it did, and the file stays as it was.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::unistd::Pid;
+
+use crate::sys::fork;
+
+/// The longest packet.
+const PACKET: usize = 8192;
+/// Kinds of packets, their first byte. With the first goes the number of what is to be written.
+const BEGIN: u8 = b'b';
+const DATA: u8 = b'd';
+const END: u8 = b'e';
+
+/// The number of what is written. Two processes may have one socket and the same memory, but not the same pid.
+type Number = [u8; 8];
+
+/// The confined end.
+#[derive(Debug)]
+pub struct Outside {
+    socket: OwnedFd,
+    pid: Pid,
+}
+
+impl Outside {
+    /// Starts the process: `begin` gives up what it does not need, and `write` makes the file of what it reads. It ends
+    /// with its parent, and of no signal before that can be blocked: one to the whole group must not end it before its
+    /// parent has saved what it had.
+    ///
+    /// # Errors
+    /// Where it cannot be started, or cannot begin.
+    pub fn start(
+        begin: impl FnOnce() -> anyhow::Result<()>,
+        write: impl FnMut(&mut dyn Read) -> io::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        let pid = fork::spawn_leaf(&[theirs.as_fd()], || {
+            let _ = SigSet::all().thread_block();
+            let begun = begin().map_err(|error| io::Error::other(format!("{error:#}")));
+            let ready = begun.is_ok();
+            if answer(&theirs, Number::default(), begun).is_err() || !ready {
+                return 1;
+            }
+            serve(&theirs, write)
+        })?;
+        let outside = Self { socket: ours, pid };
+        outside.wait(Number::default())?;
+        Ok(outside)
+    }
+
+    /// Which process it is.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Has the file written with what `contents` writes, and waits for it. One at a time may ask for that.
+    ///
+    /// # Errors
+    /// Where the file cannot be written, or the process is gone.
+    pub fn write(&self, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let nanoseconds = since.unwrap_or_default().as_nanos() as u32;
+        let number = (u64::from(std::process::id()) << 32 | u64::from(nanoseconds)).to_ne_bytes();
+        self.send(BEGIN, &number)?;
+        let mut packets = BufWriter::with_capacity(PACKET - 1, Packets(self));
+        contents(&mut packets)?;
+        packets.flush()?;
+        self.send(END, &[])?;
+        self.wait(number)
+    }
+
+    fn send(&self, kind: u8, bytes: &[u8]) -> io::Result<()> {
+        let packet = [&[kind][..], bytes].concat();
+        send(self.socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Waits for what became of this. An answer to one who died before it came is not ours.
+    fn wait(&self, number: Number) -> io::Result<()> {
+        let mut packet = [0; PACKET];
+        loop {
+            let packet = receive(&self.socket, &mut packet)?;
+            let (of, rest) = packet
+                .split_first_chunk()
+                .ok_or(io::ErrorKind::InvalidData)?;
+            if *of == number {
+                return decode(rest);
+            }
+        }
+    }
+}
+
+impl AsFd for Outside {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Contents on their way out.
+struct Packets<'a>(&'a Outside);
+
+impl Write for Packets<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let part = &bytes[..bytes.len().min(PACKET - 1)];
+        self.0.send(DATA, part).map(|()| part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The life of the process; its exit status.
+fn serve(socket: &OwnedFd, mut write: impl FnMut(&mut dyn Read) -> io::Result<()>) -> u8 {
+    let mut incoming = Incoming {
+        socket,
+        packet: [0; PACKET],
+        unread: 0..0,
+        at: At::Outside,
+    };
+    loop {
+        match incoming.at {
+            At::Outside | At::End => {
+                if incoming.next().is_err() {
+                    // The parent is gone.
+                    return 0;
+                }
+            }
+            At::Within(number) => {
+                let written = write(&mut incoming);
+                // What is left of a file that cannot be written.
+                while written.is_err() && incoming.at == At::Within(number) {
+                    if incoming.next().is_err() {
+                        return 0;
+                    }
+                }
+                if answer(socket, number, written).is_err() {
+                    return 0;
+                }
+            }
+        }
+    }
+}
+
+/// Contents as they come in.
+struct Incoming<'a> {
+    socket: &'a OwnedFd,
+    packet: [u8; PACKET],
+    /// The part of the packet that was not read yet.
+    unread: std::ops::Range<usize>,
+    at: At,
+}
+
+/// What the last packet was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Nothing yet, or nothing that makes sense.
+    Outside,
+    /// A beginning, or what followed it.
+    Within(Number),
+    /// An end.
+    End,
+}
+
+impl Incoming<'_> {
+    /// Takes the next packet.
+    fn next(&mut self) -> io::Result<()> {
+        let packet = receive(self.socket, &mut self.packet)?;
+        let (kind, rest) = packet.split_first().ok_or(io::ErrorKind::InvalidData)?;
+        let (kind, number) = (*kind, Number::try_from(rest));
+        self.unread = 0..0;
+        match (kind, number, self.at) {
+            (BEGIN, Ok(number), _) => self.at = At::Within(number),
+            (DATA, _, At::Within(_)) => self.unread = 1..1 + rest.len(),
+            (END, _, At::Within(_)) => self.at = At::End,
+            // Of a file that was given up, or of nothing.
+            _ => self.at = At::Outside,
+        }
+        Ok(())
+    }
+}
+
+impl Read for Incoming<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let within = self.at;
+        while self.unread.is_empty() {
+            if self.at == At::End {
+                return Ok(0);
+            }
+            self.next()?;
+            if ![within, At::End].contains(&self.at) {
+                return Err(io::Error::other("whoever wrote it has died"));
+            }
+        }
+        let n = to.len().min(self.unread.len());
+        to[..n].copy_from_slice(&self.packet[self.unread.start..][..n]);
+        self.unread.start += n;
+        Ok(n)
+    }
+}
+
+/// Waits for a packet.
+fn receive<'a>(socket: &OwnedFd, packet: &'a mut [u8; PACKET]) -> io::Result<&'a [u8]> {
+    loop {
+        match recv(socket.as_raw_fd(), packet, MsgFlags::empty()) {
+            Ok(0) => return Err(io::Error::other("the other process has ended")),
+            Ok(n) => return Ok(&packet[..n]),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An answer is the number, an errno or 0 or -1, and what there is to say of an error that has no errno.
+fn answer(to: &OwnedFd, number: Number, result: io::Result<()>) -> io::Result<()> {
+    let mut packet = number.to_vec();
+    match result {
+        Ok(()) => packet.extend(0i32.to_ne_bytes()),
+        Err(error) => {
+            packet.extend(error.raw_os_error().unwrap_or(-1).to_ne_bytes());
+            packet.extend(error.to_string().as_bytes());
+        }
+    }
+    packet.truncate(PACKET);
+    send(to.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+fn decode(bytes: &[u8]) -> io::Result<()> {
+    let (errno, text) = bytes
+        .split_first_chunk()
+        .ok_or(io::ErrorKind::InvalidData)?;
+    match i32::from_ne_bytes(*errno) {
+        0 => Ok(()),
+        -1 => Err(io::Error::other(String::from_utf8_lossy(text))),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// A thread in the place of the process, and what it makes of what is written.
+    fn outside<T>(test: impl FnOnce(&Outside, &dyn Fn() -> Option<String>) -> T) -> T {
+        let none = SockFlag::empty();
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, none).expect("a pair");
+        let (sender, written) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                serve(&theirs, |contents| {
+                    let mut text = String::new();
+                    let read = contents.read_to_string(&mut text);
+                    let _ = sender.send(read.is_ok().then_some(text.clone()));
+                    read?;
+                    match text.as_str() {
+                        "full" => Err(Errno::ENOSPC.into()),
+                        _ => Ok(()),
+                    }
+                })
+            });
+            let pid = Pid::this();
+            test(&Outside { socket: ours, pid }, &|| {
+                written.recv().expect("it answers")
+            })
+        })
+    }
+
+    #[test]
+    fn what_is_written_arrives_whole_however_long_it_is() {
+        outside(|outside, written| {
+            for text in ["", "short", &"long".repeat(3 * PACKET)] {
+                outside
+                    .write(|to| to.write_all(text.as_bytes()))
+                    .expect("a write");
+                assert_eq!(written().as_deref(), Some(text));
+            }
+        });
+    }
+
+    #[test]
+    fn an_error_is_handed_back_as_it_is() {
+        outside(|outside, _| {
+            let error = outside.write(|to| to.write_all(b"full"));
+            assert_eq!(
+                error.expect_err("no room").raw_os_error(),
+                Some(libc::ENOSPC)
+            );
+            outside.write(|to| to.write_all(b"x")).expect("it lives on");
+        });
+    }
+
+    #[test]
+    fn half_of_a_file_whose_writer_died_is_none_and_the_next_is_whole() {
+        outside(|outside, written| {
+            outside.send(BEGIN, &[1; 8]).expect("a send");
+            outside.send(DATA, b"half").expect("a send");
+            outside.write(|to| to.write_all(b"whole")).expect("a write");
+            assert_eq!(written(), None);
+            assert_eq!(written().as_deref(), Some("whole"));
+            // One that died before it heard of the end.
+            outside.send(BEGIN, &[2; 8]).expect("a send");
+            outside.send(END, &[]).expect("a send");
+            outside.write(|to| to.write_all(b"next")).expect("a write");
+            assert_eq!(written().as_deref(), Some(""));
+            assert_eq!(written().as_deref(), Some("next"));
+        });
+    }
+}
