@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::SigSet;
+use nix::sys::socket::{MsgFlags, send};
 
 use crate::sys::poll::wait_readable;
 use crate::sys::{fork, passing};
@@ -53,7 +54,9 @@ impl Opener {
         let gone = || io::Error::other("the process that opens files has ended");
         let number = self.paths.iter().position(|named| named == path);
         let number = number.ok_or(io::ErrorKind::PermissionDenied)? as u64;
-        passing::send(self.socket.as_fd(), &number.to_ne_bytes(), &[]).map_err(|_| gone())?;
+        // Not with sendmsg(2), which a confined process may not use.
+        let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        send(socket, &number.to_ne_bytes(), flags).map_err(|_| gone())?;
         wait_readable(&[Some(self.socket.as_fd())], None)?;
         let mut passed = passing::receive(self.socket.as_fd())?.ok_or_else(gone)?;
         let errno = passed.bytes.as_slice().try_into().map_err(|_| gone())?;

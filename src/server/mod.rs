@@ -123,9 +123,9 @@ impl Model {
         Self::Prefork,
     ];
 
-    /// Whether connections are served in threads.
+    /// Whether its process may have threads: to serve connections, or to do beside them what would keep them waiting.
     pub fn has_threads(self) -> bool {
-        matches!(self, Self::Thread | Self::Prethread)
+        !matches!(self, Self::Process | Self::Prefork)
     }
 }
 

@@ -191,6 +191,8 @@ impl<T: SharedCell> Shared<T> {
         if let Some(bytes) = Self::bytes(self.len) {
             // SAFETY: the mapping was made with this length; a write to it is fatal, not undefined.
             unsafe { mprotect(self.start.cast(), bytes.get(), ProtFlags::PROT_READ) }?;
+            #[cfg(feature = "faults")]
+            super::attack::note(self.start.as_ptr() as usize, bytes.get());
         }
         Ok(())
     }
