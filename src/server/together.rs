@@ -2,24 +2,25 @@
 //!
 //! A range of a file is best sent with sendfile(2), which copies nothing; but for a range of a few kilobytes the system
 //! calls cost more than the copy. A client that asks for many small blocks ahead gets many of them with one pread(2),
-//! for blocks that follow each other in the file, and one sendmsg(2).
+//! for blocks that follow each other in the file, and one send(2). (sendmsg(2) would save a copy; but it can say who
+//! one is, and a confined process may not make it.)
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, sendmsg};
+use nix::sys::socket::{MsgFlags, send as send_bytes};
 
 use super::connection::MSG_MORE;
 use crate::service::{Chunk, Output};
 
 /// Ranges up to this size are copied.
 const SMALL: u64 = 16 << 10;
-/// The most that is sent at once, in bytes of files and in parts.
+/// The most that is sent at once, in bytes and in parts.
 const TOGETHER: u64 = 128 << 10;
 const PARTS: usize = 256;
 
@@ -27,7 +28,7 @@ const PARTS: usize = 256;
 /// where there is nothing of that kind, or a file has become too short.
 ///
 /// # Errors
-/// As sendmsg(2) and pread(2).
+/// As send(2) and pread(2).
 #[inline(never)]
 pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<Option<usize>, Errno> {
     let count = output.chunks().scan(0, fits).take(PARTS).count();
@@ -39,25 +40,24 @@ pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<Option<usize>, Er
         return Ok(None);
     };
     let mut rest = memory.as_slice();
-    let parts: Vec<IoSlice<'_>> = output
-        .chunks()
-        .take(count)
-        .map(|chunk| match chunk {
-            Chunk::Bytes { bytes, sent } => IoSlice::new(&bytes[*sent..]),
+    let mut together = Vec::with_capacity(TOGETHER as usize);
+    for chunk in output.chunks().take(count) {
+        match chunk {
+            Chunk::Bytes { bytes, sent } => together.extend_from_slice(&bytes[*sent..]),
             Chunk::File { range, .. } => {
                 let (part, others) = rest.split_at((range.end - range.start) as usize);
                 rest = others;
-                IoSlice::new(part)
+                together.extend_from_slice(part);
             }
-        })
-        .collect();
+        }
+    }
     let more = if output.chunks().nth(count).is_some() {
         MSG_MORE
     } else {
         MsgFlags::empty()
     };
     let flags = more | MsgFlags::MSG_NOSIGNAL;
-    let sent = sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, &[], flags, None)?;
+    let sent = send_bytes(socket.as_fd().as_raw_fd(), &together, flags)?;
     output.sent_of_all(sent);
     Ok(Some(sent))
 }
