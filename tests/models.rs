@@ -7,11 +7,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use common::subject::{Kind, POOL, Subject, peer, zombies};
+use common::procfs::zombies;
+use common::subject::{Kind, POOL, Subject, peer};
 use common::{clients, eventually, trackers};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::unistd::Pid;
 
 fn byte_wise_and_pipelined_requests(kind: Kind, model: &'static str) {
     let subject = Subject::start(kind, model);
@@ -172,7 +172,9 @@ fn the_state_is_saved_while_the_tracker_runs(model: &'static str) {
         let pool = if model == "prethread" { POOL } else { 0 };
         // One more is there all the time, which writes the file.
         let processes = 1 + subject.processes();
-        now.len() == processes && threads == processes + pool && zombies(&now).is_empty()
+        now.len() == processes
+            && threads == processes + pool
+            && zombies(now.into_keys()).is_empty()
     });
     let Subject { server, scene, .. } = subject;
     server.stop();
@@ -184,15 +186,15 @@ fn a_member_of_the_pool_that_dies_is_replaced() {
     let subject = Subject::start(Kind::Echo, "prefork");
     let baseline = subject.baseline();
     let server = subject.server.process().pid();
-    let member = baseline.keys().find(|pid| **pid != server.as_raw());
-    let member = Pid::from_raw(*member.expect("a pool has members"));
+    let member = baseline.keys().find(|pid| **pid != server);
+    let member = *member.expect("a pool has members");
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         // The second is gone already; a signal to nobody is no matter.
         let _ = kill(member, signal);
     }
     eventually("it is replaced", || {
         let now = subject.inventory();
-        now.len() == subject.processes() && !now.contains_key(&member.as_raw())
+        now.len() == subject.processes() && !now.contains_key(&member)
     });
     for number in 0..100 {
         subject.exchange(number);

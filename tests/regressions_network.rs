@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::process::{Process, Server};
+use common::procfs::stat;
 use common::sample::Sample;
 use common::scene::Scene;
 use common::standin::Accepts;
@@ -41,18 +41,9 @@ fn serves(peer: SocketAddr, sample: &Sample) -> bool {
     asked().is_ok_and(|(status, body)| status == 0 && Some(&body[..]) == sample.block(0))
 }
 
-/// A process as /proc/PID/stat shows it: its parent, and the ticks that it has used.
-fn stat(pid: Pid) -> Option<(Pid, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the last bracket may hold anything.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
-    Some((Pid::from_raw(fields[1].parse().ok()?), ticks))
-}
-
 /// The processes of a scene that are children of this one.
 fn children(scene: &Scene, parent: Pid) -> Vec<Pid> {
-    let is_child = |pid: &Pid| stat(*pid).is_some_and(|(of, _)| of == parent);
+    let is_child = |pid: &Pid| stat(*pid).is_some_and(|stat| stat.parent == parent);
     scene.left().into_iter().filter(is_child).collect()
 }
 
@@ -88,7 +79,7 @@ fn listener_has_a_successor_at(listen: &str) {
         assert!(serves(peer.address(), &sample));
     }
     let used = || -> u64 {
-        let of = |pid: &Pid| stat(*pid).map_or(0, |(_, ticks)| ticks);
+        let of = |pid: &Pid| stat(*pid).map_or(0, |stat| stat.ticks);
         watched.iter().map(of).sum()
     };
     let before = used();

@@ -7,6 +7,7 @@
 pub mod clients;
 pub mod peers;
 pub mod process;
+pub mod procfs;
 pub mod sample;
 pub mod scene;
 pub mod standin;

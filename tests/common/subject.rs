@@ -1,28 +1,34 @@
-//! A server of any kind under any model, and how to talk to it.
+//! A server that is put to the test: each of the three services, under any model, and how to talk to it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
 use nix::unistd::Pid;
 
 use super::process::Server;
+use super::procfs::{self, zombies};
 use super::sample::Sample;
-use super::scene::Scene;
+use super::scene::{Invocation, Scene};
 use super::{clients, eventually, trackers};
 
-/// Blocks of the file that the peer serves.
+/// Length of a block of the file that the peer serves, unless the test has another.
 pub const BLOCK: usize = 3000;
 /// Members of the pools.
 pub const POOL: usize = 8;
+/// How often in a row a server must look the same to be at rest.
+const LOOKS: u32 = 20;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Echo,
     Tracker,
     Peer,
 }
+
+/// What each process of a server has: descriptors and threads.
+pub type Inventory = BTreeMap<Pid, (usize, usize)>;
 
 /// A server that runs, and how to talk to it.
 pub struct Subject {
@@ -34,46 +40,120 @@ pub struct Subject {
     pub scene: Scene,
 }
 
-/// How often in a row a server must look the same to be at rest.
-const LOOKS: u32 = 20;
+/// A server that is about to be started.
+pub struct Setup {
+    kind: Kind,
+    model: &'static str,
+    options: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    sample: Sample,
+    under: Vec<String>,
+    listen: String,
+}
+
+impl Setup {
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            model: "process",
+            options: Vec::new(),
+            environment: Vec::new(),
+            sample: Sample::new("data", 20 * BLOCK, BLOCK),
+            under: Vec::new(),
+            listen: "127.0.0.1:0".into(),
+        }
+    }
+
+    pub fn model(self, model: &'static str) -> Self {
+        Self { model, ..self }
+    }
+
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|&it| it.to_owned()));
+        self
+    }
+
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// The file that a peer serves.
+    pub fn sample(self, sample: Sample) -> Self {
+        Self { sample, ..self }
+    }
+
+    /// The program that runs it, with arguments: it must end in exec(2).
+    pub fn under(self, program: &[&str]) -> Self {
+        let under = program.iter().map(|&it| it.to_owned()).collect();
+        Self { under, ..self }
+    }
+
+    /// Where it listens, instead of a free port of 127.0.0.1.
+    pub fn listen(self, address: &str) -> Self {
+        let listen = address.into();
+        Self { listen, ..self }
+    }
+
+    /// Starts it, and waits until it listens.
+    #[track_caller]
+    pub fn serve(self) -> Subject {
+        let scene = Scene::new();
+        if self.kind == Kind::Peer {
+            self.sample.write_data(&scene.path(""));
+            self.sample.write_cascade(&scene.path(""));
+        }
+        let server = self.invocation(&scene).serve();
+        Subject {
+            kind: self.kind,
+            model: self.model,
+            sample: self.sample,
+            server,
+            scene,
+        }
+    }
+
+    fn invocation<'a>(&self, scene: &'a Scene) -> Invocation<'a> {
+        let binary = env!("CARGO_BIN_EXE_cascade");
+        let mut invocation = match self.under.split_first() {
+            None => scene.program(binary),
+            Some((program, rest)) => scene.program(program).args(rest).arg(binary),
+        };
+        let command = match self.kind {
+            Kind::Echo => &["echo", "serve"][..],
+            Kind::Tracker => &["tracker", "--open"],
+            Kind::Peer => &["peer"],
+        };
+        for (name, value) in &self.environment {
+            invocation = invocation.env(name, value);
+        }
+        let invocation = invocation
+            .args(command)
+            .args(["-l", &self.listen, "--model", self.model])
+            .args(["--pool", &POOL.to_string()])
+            .args(&self.options);
+        match self.kind {
+            Kind::Peer => invocation.arg(format!("{}.cascade", self.sample.name)),
+            _ => invocation,
+        }
+    }
+}
 
 impl Subject {
+    #[track_caller]
     pub fn start(kind: Kind, model: &'static str) -> Self {
-        Self::start_with(kind, model, &[])
+        Setup::new(kind).model(model).serve()
     }
 
     #[track_caller]
     pub fn start_with(kind: Kind, model: &'static str, options: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", kind, model, options)
+        Setup::new(kind).model(model).options(options).serve()
     }
 
     #[track_caller]
     pub fn start_at(listen: &str, kind: Kind, model: &'static str, options: &[&str]) -> Self {
-        let scene = Scene::new();
-        let sample = Sample::new("data", 20 * BLOCK, BLOCK);
-        let pool = POOL.to_string();
-        let with = |invocation: super::scene::Invocation<'_>| {
-            invocation
-                .args(["-l", listen, "--model", model, "--pool", &pool])
-                .args(options)
-                .serve()
-        };
-        let server = match kind {
-            Kind::Echo => with(scene.cascade("echo").arg("serve")),
-            Kind::Tracker => with(scene.cascade("tracker").arg("--open")),
-            Kind::Peer => {
-                sample.write_data(&scene.path(""));
-                let cascade = sample.write_cascade(&scene.path(""));
-                with(scene.cascade("peer").arg(cascade))
-            }
-        };
-        Self {
-            kind,
-            model,
-            sample,
-            server,
-            scene,
-        }
+        let setup = Setup::new(kind).model(model).options(options);
+        setup.listen(listen).serve()
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -85,8 +165,12 @@ impl Subject {
         match self.kind {
             Kind::Echo => format!("line {number} \0\u{ff}\n").into_bytes(),
             Kind::Tracker => subscribe(number),
-            Kind::Peer => clients::request(&self.sample.hash(), (number % 20) as u64),
+            Kind::Peer => clients::request(&self.sample.hash(), self.block(number)),
         }
+    }
+
+    fn block(&self, number: usize) -> u64 {
+        (number % self.sample.blocks()) as u64
     }
 
     /// Reads the reply to a request, which must be the right one.
@@ -107,7 +191,7 @@ impl Subject {
             Kind::Peer => {
                 let (status, block) = clients::response(stream).expect("a response");
                 assert_eq!(status, 0);
-                let expected = self.sample.block((number % 20) as u64);
+                let expected = self.sample.block(self.block(number));
                 assert!(Some(&block[..]) == expected, "it is another block");
             }
         }
@@ -149,20 +233,17 @@ impl Subject {
         roles + members
     }
 
-    /// What each process has: descriptors and threads.
-    pub fn inventory(&self) -> BTreeMap<i32, (usize, usize)> {
-        let count = |pid: Pid, what: &str| {
-            fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count)
-        };
+    /// What each process has.
+    pub fn inventory(&self) -> Inventory {
         let left = self.scene.left();
         left.into_iter()
-            .map(|pid| (pid.as_raw(), (count(pid, "fd"), count(pid, "task"))))
+            .map(|pid| (pid, (procfs::count(pid, "fd"), procfs::count(pid, "task"))))
             .collect()
     }
 
     /// What it has at rest, once its processes have begun.
     #[track_caller]
-    pub fn baseline(&self) -> BTreeMap<i32, (usize, usize)> {
+    pub fn baseline(&self) -> Inventory {
         self.exchange(0);
         let mut before = BTreeMap::new();
         let mut looks = 0;
@@ -177,12 +258,18 @@ impl Subject {
         before
     }
 
+    /// Checks that nothing is left of all connections: the same processes with as many descriptors, and no zombie.
+    #[track_caller]
+    pub fn assert_at_rest(&self, baseline: &Inventory) {
+        eventually("processes, threads and descriptors are as before", || {
+            self.inventory() == *baseline && zombies(baseline.keys().copied()).is_empty()
+        });
+    }
+
     /// Checks that nothing is left of all connections, while the server runs and afterwards.
     #[track_caller]
-    pub fn assert_back_to(self, baseline: &BTreeMap<i32, (usize, usize)>) {
-        eventually("processes, threads and descriptors are as before", || {
-            self.inventory() == *baseline && zombies(baseline).is_empty()
-        });
+    pub fn assert_back_to(self, baseline: &Inventory) {
+        self.assert_at_rest(baseline);
         let Self { server, scene, .. } = self;
         server.stop();
         scene.assert_nothing_left();
@@ -206,24 +293,9 @@ pub fn subscribe(number: usize) -> Vec<u8> {
     trackers::request(2, &[7; 32], peer(number))
 }
 
+/// The peer of that subscription.
 pub fn peer(number: usize) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_000 + number as u16)
-}
-
-/// Children of these processes that ended and were not waited for.
-pub fn zombies(of: &BTreeMap<i32, (usize, usize)>) -> Vec<String> {
-    let stats = fs::read_dir("/proc")
-        .expect("/proc is mounted")
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    stats
-        .filter(|stat| {
-            // What follows the name, which is in parentheses: state, parent.
-            let mut words = stat.rsplit(") ").next().unwrap_or("").split(' ');
-            let zombie = words.next() == Some("Z");
-            let parent = words.next().and_then(|parent| parent.parse().ok());
-            zombie && parent.is_some_and(|parent: i32| of.contains_key(&parent))
-        })
-        .collect()
 }
 
 /// A test of a model, for each of them.

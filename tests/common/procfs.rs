@@ -1,0 +1,66 @@
+//! Processes as /proc shows them.
+
+use std::fs;
+
+use nix::unistd::Pid;
+
+/// A process in /proc/PID/stat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `Z` is a zombie, `T` a process that was stopped.
+    pub state: char,
+    pub parent: Pid,
+    /// Processor time, in ticks of 10 ms.
+    pub ticks: u64,
+    /// As wait(2) would tell it; of a zombie.
+    pub exit: i32,
+}
+
+/// What is known of a process, where there is one.
+pub fn stat(pid: Pid) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before the last bracket may hold anything.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(Stat {
+        state: fields[0].chars().next()?,
+        parent: Pid::from_raw(fields[1].parse().ok()?),
+        ticks: fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?,
+        exit: fields[49].parse().ok()?,
+    })
+}
+
+/// A number in /proc/PID/status, such as `VmRSS` in KiB.
+pub fn status(pid: Pid, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// How many entries one of its directories has: `fd`, `task`.
+pub fn count(pid: Pid, what: &str) -> usize {
+    fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count)
+}
+
+/// All processes.
+pub fn all() -> impl Iterator<Item = Pid> {
+    fs::read_dir("/proc")
+        .expect("/proc is mounted")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .map(Pid::from_raw)
+}
+
+/// The children of a process, zombies among them.
+pub fn children(parent: Pid) -> Vec<Pid> {
+    all()
+        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent))
+        .collect()
+}
+
+/// Children of these processes that ended and were not waited for.
+pub fn zombies(of: impl IntoIterator<Item = Pid>) -> Vec<Pid> {
+    let parents: Vec<Pid> = of.into_iter().collect();
+    let is_ours = |pid: &Pid| {
+        stat(*pid).is_some_and(|stat| stat.state == 'Z' && parents.contains(&stat.parent))
+    };
+    all().filter(is_ours).collect()
+}
