@@ -265,6 +265,7 @@ impl<S: Service> Server<'_, S> {
                 self.members.kill();
             }
             grace.wait(self.reports.reading())?;
+            self.apply_reports()?;
             self.reap()?;
         }
         self.apply_reports()

@@ -186,6 +186,7 @@ impl<S: Service> Server<'_, S> {
                 self.children.kill();
             }
             grace.wait(self.reports.reading())?;
+            self.apply_reports()?;
             self.reap()?;
         }
         self.apply_reports()
