@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -11,8 +14,10 @@ use nix::sys::socket::{
 
 use super::address::ListenAddress;
 use super::resolve;
-use std::os::fd::AsRawFd;
 
+/// How long a killed server's children may take to end, and how often is tried meanwhile whether they have.
+const ENDING: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(20);
 /// How often a free port is looked for that is free for IPv4 and IPv6.
 const ATTEMPTS: usize = 16;
 
@@ -25,12 +30,32 @@ pub fn open(addresses: &[ListenAddress], backlog: u16) -> io::Result<Vec<TcpList
     let mut listeners = Vec::new();
     for address in addresses {
         let opened = match &address.host {
-            Some(host) => open_all(&resolve::here(host, &address.port)?, backlog),
-            None => open_any(resolve::port(&address.port)?, backlog),
+            Some(host) => {
+                let resolved = resolve::here(host, &address.port)?;
+                patiently(|| open_all(&resolved, backlog))
+            }
+            None => {
+                let port = resolve::port(&address.port)?;
+                patiently(|| open_any(port, backlog))
+            }
         };
         listeners.extend(opened.map_err(|error| context(error, address))?);
     }
     Ok(listeners)
+}
+
+/// Tries again for a moment where an address is in use: the children of a server that was killed end with it, but not in
+/// the same instant, and whoever starts it again does so at once.
+fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + ENDING;
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::sleep(AGAIN);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn context(error: io::Error, address: &ListenAddress) -> io::Error {
