@@ -14,12 +14,25 @@
 //! | another | what a process tries that strangers have taken over, and logs: see `sys::attack` |
 //!
 //! A place may do something of its own instead: it asks [`wants`].
+//!
+//! | place | where it is |
+//! |---|---|
+//! | `input` | what serves a connection has read [`REQUEST`], which a client sends to ask for it |
+//! | `recording` | the parent has forked a child and not noted it yet; the deed `late` waits until the child has ended |
+//! | `fetched` | a worker has written a block and not reported it yet |
+//! | `reserving` | a download has not taken its space on the disk yet; the deed `skip` leaves that out |
+//! | `hasher` | the process that hashes the whole file begins |
 
 /// Where the faults are named that are wanted.
 pub const VARIABLE: &str = "CASCADE_FAULT";
 
+/// What a client sends to ask for the fault at the place `input`: so the others' connections have none.
+pub const REQUEST: &[u8] = b"FAULT!";
+
 #[cfg(not(feature = "faults"))]
 mod compiled {
+    use nix::unistd::Pid;
+
     /// Nothing goes wrong here.
     #[inline(always)]
     pub fn at(_place: &str) {}
@@ -29,6 +42,26 @@ mod compiled {
     pub fn wants(_place: &str, _deed: &str) -> bool {
         false
     }
+
+    /// Nobody asks for a fault.
+    #[inline(always)]
+    pub fn asked(_input: &[u8]) {}
+
+    /// The child is recorded at once.
+    #[inline(always)]
+    pub fn record_late(_child: Pid) {}
+
+    /// Nobody watches.
+    #[derive(Debug)]
+    pub struct Witness;
+
+    impl Witness {
+        /// Watches nothing.
+        #[inline(always)]
+        pub fn new(_what: &'static str) -> Self {
+            Self
+        }
+    }
 }
 
 #[cfg(feature = "faults")]
@@ -36,7 +69,10 @@ mod compiled {
     use std::sync::OnceLock;
 
     use nix::sys::signal::Signal;
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
 
+    use crate::logging;
     use crate::sys::exit::exit_now;
     use crate::sys::{attack, signals};
 
@@ -69,6 +105,41 @@ mod compiled {
                     std::thread::park();
                 },
                 _ => attack::perform(place, deed),
+            }
+        }
+    }
+
+    /// A client may ask for a fault by what it sends.
+    pub fn asked(input: &[u8]) {
+        if input.starts_with(super::REQUEST) {
+            at("input");
+        }
+    }
+
+    /// A child that was not recorded yet may end first, where that is wanted.
+    pub fn record_late(child: Pid) {
+        if wants("recording", "late") {
+            // It stays to be reaped.
+            let _ = waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        }
+    }
+
+    /// Says which process runs its destructor: that of a loop's owner is its own, never one of its children's.
+    #[derive(Debug)]
+    pub struct Witness(&'static str);
+
+    impl Witness {
+        /// Watches `what`, where faults are wanted.
+        pub fn new(what: &'static str) -> Self {
+            Self(what)
+        }
+    }
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            if wants("witness", "drop") {
+                let pid = std::process::id();
+                logging::say(&format!("pid {pid} drops {}", self.0));
             }
         }
     }

@@ -207,6 +207,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             Err(Errno::EINTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        faults::asked(input);
         self.ended = input.is_empty();
         self.dry = input.len() < READ_SIZE && !self.ended;
         let mut reports = Vec::new();

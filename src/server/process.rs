@@ -21,6 +21,7 @@ use super::orders;
 use super::reception::{Guest, Reception};
 use super::reports::{Channel, ReportOf};
 use super::tally::{Id, log_accept, log_end};
+use crate::faults::{self, Witness};
 use crate::service::{Apart, Reports, Service};
 use crate::sys::alarm;
 use crate::sys::fork::{self, Kept};
@@ -40,6 +41,7 @@ pub fn serve<S: Service>(
     signals: &Signals,
 ) -> io::Result<()> {
     fork::assert_single_threaded()?;
+    let _witness = Witness::new("the loop");
     memory::trim();
     let reports = Channel::new(S::REPORTS)?;
     let guests = Guests::new(limits.max_per_address)?;
@@ -116,6 +118,7 @@ impl<S: Service> Server<'_, S> {
     fn serve_in_child(&mut self, guest: &Guest) -> io::Result<()> {
         let now = (SystemTime::now(), Instant::now());
         let pid = fork::spawn_server(&self.kept, guest.stream.as_fd(), || self.child(guest, now))?;
+        faults::record_late(pid);
         log_accept(Id::Process(pid), guest.remote);
         self.ledger.accepted();
         let child = Child {

@@ -289,6 +289,7 @@ impl Worker<'_> {
             connection.responses += 1;
         }
         self.habits.answered();
+        faults::at("fetched");
         self.sent.pop_front()
     }
 
