@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod clients;
+pub mod network;
 pub mod peers;
 pub mod process;
 pub mod procfs;
@@ -31,6 +32,20 @@ pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
         }
         std::thread::sleep(INTERVAL);
     }
+}
+
+/// Whether this is root, who may do what some tests need.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Says that a test does nothing here, and why. What a test prints is shown only where it fails: this is not printed.
+pub fn skip(why: &str) {
+    use std::io::Write;
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = std::io::stderr().write_all(format!("{test}: skipped: {why}\n").as_bytes());
 }
 
 /// Waits until `condition` holds, and fails the test where it does not in good time.

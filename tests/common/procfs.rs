@@ -64,3 +64,15 @@ pub fn zombies(of: impl IntoIterator<Item = Pid>) -> Vec<Pid> {
     };
     all().filter(is_ours).collect()
 }
+
+/// Whether anybody listens at this port, for IPv4: nobody has to connect to find out.
+pub fn is_listened_at(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let ours = words.next().is_some_and(|local| local.ends_with(&port));
+        ours && words.nth(1) == Some(LISTEN)
+    })
+}

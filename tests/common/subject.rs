@@ -1,8 +1,10 @@
 //! A server that is put to the test: each of the three services, under any model, and how to talk to it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 
 use nix::unistd::Pid;
 
@@ -49,6 +51,7 @@ pub struct Setup {
     sample: Sample,
     under: Vec<String>,
     listen: String,
+    files: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -61,6 +64,7 @@ impl Setup {
             sample: Sample::new("data", 20 * BLOCK, BLOCK),
             under: Vec::new(),
             listen: "127.0.0.1:0".into(),
+            files: Vec::new(),
         }
     }
 
@@ -83,6 +87,12 @@ impl Setup {
         Self { sample, ..self }
     }
 
+    /// A file in the directory in which it runs.
+    pub fn file(mut self, name: &'static str, text: &str) -> Self {
+        self.files.push((name, text.into()));
+        self
+    }
+
     /// The program that runs it, with arguments: it must end in exec(2).
     pub fn under(self, program: &[&str]) -> Self {
         let under = program.iter().map(|&it| it.to_owned()).collect();
@@ -99,6 +109,15 @@ impl Setup {
     #[track_caller]
     pub fn serve(self) -> Subject {
         let scene = Scene::new();
+        if !self.under.is_empty() {
+            // It may be another user who has to read all of it.
+            fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755))
+                .expect("our own directory");
+            fs::copy(env!("CARGO_BIN_EXE_cascade"), scene.path("cascade")).expect("the binary");
+        }
+        for (name, text) in &self.files {
+            fs::write(scene.path(name), text).expect("our own directory");
+        }
         if self.kind == Kind::Peer {
             self.sample.write_data(&scene.path(""));
             self.sample.write_cascade(&scene.path(""));
@@ -114,13 +133,17 @@ impl Setup {
     }
 
     fn invocation<'a>(&self, scene: &'a Scene) -> Invocation<'a> {
-        let binary = env!("CARGO_BIN_EXE_cascade");
         let mut invocation = match self.under.split_first() {
-            None => scene.program(binary),
-            Some((program, rest)) => scene.program(program).args(rest).arg(binary),
+            None => scene.program(env!("CARGO_BIN_EXE_cascade")),
+            Some((program, rest)) => {
+                let program = scene.program(program).args(rest);
+                program.arg(scene.path("cascade"))
+            }
         };
         let command = match self.kind {
             Kind::Echo => &["echo", "serve"][..],
+            // Its configuration may say which hashes it tracks.
+            Kind::Tracker if !self.files.is_empty() => &["tracker"],
             Kind::Tracker => &["tracker", "--open"],
             Kind::Peer => &["peer"],
         };
