@@ -90,6 +90,11 @@ scale:
 	$(CARGO) test --release --lib -- --ignored --nocapture --test-threads 1 a_million_peers
 	$(CARGO) test --release --test scale -- --ignored --nocapture --test-threads 1
 
+# A network to which things happen at random; SEED= repeats one of them.
+SECONDS ?= 300
+soak: build
+	python3 tests/soak/soak.py --binary $(BINARY) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
