@@ -1,14 +1,16 @@
 //! Processes that die: one that serves a connection, two hundred of them, all of them with their parent.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::common::process::Server;
 use crate::common::procfs::zombies;
 use crate::common::sample::Sample;
+use crate::common::scene::Scene;
 use crate::common::subject::{Kind, Setup};
 use crate::common::{eventually, holds_within};
 use crate::each_service;
@@ -118,6 +120,20 @@ fn all_end_with_the_parent_and_the_port_is_free_at_once(kind: Kind) {
             "nobody serves it"
         );
     }
+}
+
+/// What was killed may hold the port for a moment longer.
+#[test]
+fn a_port_that_is_free_a_moment_later_is_waited_for() {
+    let scene = Scene::new();
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = holder.local_addr().expect("it has an address");
+    let echo = scene.cascade("echo").args(["serve", "-l"]);
+    let mut process = echo.arg(address.to_string()).start();
+    let ended = holds_within(Duration::from_millis(300), || process.ended().is_some());
+    assert!(!ended, "{}", process.stderr());
+    drop(holder);
+    Server::new(process).stop();
 }
 
 /// A client goes before its connection was accepted.
