@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod bucket;
+pub mod link;
 pub mod listen;
 pub mod resolve;
 pub mod rio;
