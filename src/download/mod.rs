@@ -9,12 +9,15 @@
 //! | [`report`] | what workers tell the downloader |
 //! | [`whole`] | the process that hashes the whole file behind the growing prefix |
 //! | [`downloader`] | the loop: orders to workers, reports to the plan |
+//! | [`metadata`] | a process that fetches the cascade file from one peer, by its hash ([`extension`]) |
 
 pub mod blocks;
 pub mod downloader;
+pub mod extension;
 pub mod habits;
 pub mod knowledge;
 pub mod landing;
+pub mod metadata;
 pub mod plan;
 pub mod progress;
 pub mod report;
