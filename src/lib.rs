@@ -20,8 +20,8 @@
 //! for each role, which [`node::handover`] keeps informed. [`compare`] measures the server models against each other.
 //! [`store`] is the data on disk: created, verified, written, and never lost.
 //!
-//! [`cli`] is what can be typed; [`exit`], [`output`] and [`logging`] are what a shell sees of the program. [`sys`] has
-//! the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
+//! [`cli`] is what can be typed; [`exit`], [`output`], [`events`] and [`logging`] are what a shell sees of the program.
+//! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
 //! [`faults`] is for the tests, and empty in what is shipped.
 //!
 //! Dependencies point one way: commands → node → download, server, tracker → service → wire → hash.
@@ -43,6 +43,7 @@ pub mod commands;
 pub mod compare;
 pub mod confine;
 pub mod download;
+pub mod events;
 pub mod exit;
 pub mod faults;
 pub mod hash;

@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod attack;
 pub mod cycles;
 pub mod epoll;
+pub mod exec;
 pub mod exit;
 pub mod fork;
 pub mod landlock;

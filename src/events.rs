@@ -1,0 +1,158 @@
+//! What happens to files, for programs: one JSON object per line on standard output. cascade-get(1), Events.
+//!
+//! The processes of a node print their events themselves, each with a single write, so that lines do not mix.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::hash::CascadeHash;
+use crate::logging::complain;
+use crate::output::print_json;
+
+/// Whether events are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Events {
+    /// Nobody asked for them.
+    Unwanted,
+    /// On standard output, as JSON.
+    Json,
+}
+
+/// Something that happened. Names and meanings are documented, and stay; others may be added.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The node accepts connections.
+    Listening {
+        /// There.
+        address: SocketAddr,
+    },
+    /// The cascade file was read: what is there of the data will be verified, and the rest downloaded.
+    Started {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// Bytes of the data.
+        length: u64,
+        /// Bytes of a block.
+        block_size: u64,
+        /// How many blocks.
+        blocks: u32,
+    },
+    /// The number of peers that are downloaded from has changed.
+    Peers {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// It is this now.
+        peers: u64,
+    },
+    /// More is there than before.
+    Progress {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// Verified bytes that are there.
+        bytes: u64,
+        /// Bytes of the data.
+        length: u64,
+    },
+    /// A peer did not do as it should.
+    Failure {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// Which peer.
+        peer: SocketAddr,
+        /// The block, where it was about one.
+        block: Option<u32>,
+        /// Why, for programs.
+        kind: &'static str,
+        /// Why, for people.
+        reason: String,
+    },
+    /// All of the file is there and right.
+    Complete {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// Bytes that were downloaded by this run.
+        received: u64,
+        /// Seconds that this took.
+        seconds: f64,
+        /// Peers from whom blocks came.
+        peers: u64,
+    },
+    /// The command of `--exec` ended.
+    Executed {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// The exit status, where it did not die of a signal.
+        status: Option<i32>,
+    },
+    /// The file was given up.
+    GivenUp {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// The exit status that this leads to: 1 an error, 3 data are missing.
+        status: u8,
+    },
+}
+
+/// The file that something happened to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Subject {
+    /// The path of the data file.
+    file: String,
+    /// The cascade hash.
+    hash: String,
+}
+
+impl Subject {
+    /// The file at this path with this hash.
+    pub fn new(path: &Path, hash: &CascadeHash) -> Self {
+        Self {
+            file: path.to_string_lossy().into_owned(),
+            hash: hash.to_string(),
+        }
+    }
+}
+
+impl Events {
+    /// Prints an event, where that is wanted. Where nobody reads any more, the work goes on.
+    pub fn emit(self, event: impl FnOnce() -> Event) {
+        if self == Self::Json
+            && let Err(error) = print_json(&event())
+        {
+            complain(&error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_object_that_names_itself() {
+        let file = Subject::new("a b".as_ref(), &CascadeHash([0xab; 32]));
+        let event = Event::Failure {
+            file,
+            peer: "192.0.2.1:80".parse().expect("an address"),
+            block: Some(7),
+            kind: "wrong_block",
+            reason: "it sent a wrong block 7".into(),
+        };
+        let hash = "ab".repeat(32);
+        assert_eq!(
+            serde_json::to_string(&event).expect("it can be encoded"),
+            format!(
+                r#"{{"event":"failure","file":"a b","hash":"{hash}","peer":"192.0.2.1:80","block":7,"kind":"wrong_block","reason":"it sent a wrong block 7"}}"#
+            )
+        );
+    }
+}
