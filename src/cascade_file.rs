@@ -308,6 +308,14 @@ pub fn data_path(cascade: &Path) -> Option<PathBuf> {
     ends_so.then(|| cascade.with_extension(""))
 }
 
+/// The cascade file that describes a data file by its name: beside it, with `.cascade`.
+pub fn cascade_path(data: &Path) -> PathBuf {
+    let mut name = data.as_os_str().to_owned();
+    name.push(".");
+    name.push(EXTENSION);
+    name.into()
+}
+
 /// The block size that `create` takes where none is asked for: the smallest power of two from 64 KiB to 4 MiB that
 /// gives at most 1024 blocks, else 4 MiB.
 pub fn default_block_size(length: u64) -> u64 {
@@ -387,6 +395,10 @@ mod tests {
         assert_eq!(
             data_path(Path::new("a/b.iso.cascade")),
             Some(PathBuf::from("a/b.iso"))
+        );
+        assert_eq!(
+            cascade_path(Path::new("a/b.iso")),
+            Path::new("a/b.iso.cascade")
         );
         assert_eq!(data_path(Path::new("a/b.iso")), None);
         assert_eq!(data_path(Path::new(".cascade")), None);

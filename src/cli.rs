@@ -12,6 +12,7 @@ use crate::compare::plan::ServiceKind;
 use crate::confine::ConfineOptions;
 use crate::hash::CascadeHash;
 use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
+use crate::net::link::{Link, LinkError, SCHEME};
 use crate::server::{Model, limits};
 
 /// The port on which a tracker listens by default.
@@ -87,6 +88,8 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
+    /// Share files in one go: describe them, run a tracker and a peer, print the line to run elsewhere
+    Share(Share),
     /// Echo lines: a server to try the models with, and its client
     Echo(Echo),
     /// Measure the server models against each other on this machine
@@ -241,7 +244,7 @@ pub struct List {
 }
 
 /// Options that `get` and `peer` share: where blocks come from.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Sources {
     /// A tracker to ask for peers, and to subscribe to [env: CASCADE_TRACKER]
     #[arg(short, long, value_name = "HOST:PORT")]
@@ -272,12 +275,29 @@ pub struct Sources {
     pub verbose: bool,
 }
 
+/// Options that `get` and `peer` share: what is told of downloads, and to whom.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Reporting {
+    /// Run this with sh(1) when a file is complete; CASCADE_FILE and CASCADE_HASH say which
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<OsString>,
+    /// One JSON object per event on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Say only what goes wrong
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
 /// `cascade get`
 #[derive(Debug, Args)]
 pub struct Get {
     /// Where blocks come from.
     #[command(flatten)]
     pub sources: Sources,
+    /// What is told.
+    #[command(flatten)]
+    pub reporting: Reporting,
     /// Put the data into this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "output")]
     pub directory: Option<PathBuf>,
@@ -302,9 +322,9 @@ pub struct Get {
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,
-    /// Cascade files
-    #[arg(required = true, value_name = "CASCADE")]
-    pub files: Vec<PathBuf>,
+    /// Cascade files; or links, or a hash with -o, whose cascade files are fetched first
+    #[arg(required = true, value_name = "CASCADE|LINK|HASH", value_parser = wanted_parser())]
+    pub files: Vec<Wanted>,
 }
 
 /// `cascade peer`
@@ -313,6 +333,9 @@ pub struct Peer {
     /// Where blocks come from.
     #[command(flatten)]
     pub sources: Sources,
+    /// What is told.
+    #[command(flatten)]
+    pub reporting: Reporting,
     /// Where to listen [default: a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
     pub listen: Vec<ListenAddress>,
@@ -331,8 +354,45 @@ pub struct Peer {
     /// Serve and download every *.cascade in DIR as well
     #[arg(long, requires = "directory")]
     pub watch_dir: bool,
-    /// Cascade files
-    #[arg(required_unless_present = "watch_dir", value_name = "CASCADE")]
+    /// Cascade files; or links, whose cascade files are fetched first
+    #[arg(required_unless_present = "watch_dir", value_name = "CASCADE|LINK", value_parser = wanted_parser())]
+    pub files: Vec<Wanted>,
+}
+
+/// `cascade share`
+#[derive(Debug, Args)]
+pub struct Share {
+    /// Subscribe to this tracker, instead of running one
+    #[arg(
+        short,
+        long,
+        value_name = "HOST:PORT",
+        conflicts_with = "tracker_listen"
+    )]
+    pub tracker: Option<HostPort>,
+    /// Where the tracker listens [default: 8888, or a free port, on every address]
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    pub tracker_listen: Vec<ListenAddress>,
+    /// Where the peer listens [default: a free port, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// End when so many addresses have all of each file
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub copies: Option<u32>,
+    /// The address under which others reach this host, where it is not that of its interface
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub advertise: Option<Advertised>,
+    /// Send at most so many bytes per second (500KiB, 2MiB), over all connections
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub upload_limit: Option<u64>,
+    /// Serve so many connections at full speed at once; others wait for their turn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub upload_slots: Option<u16>,
+    /// Log every connection
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Data files
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
@@ -486,6 +546,32 @@ fn target(text: OsString) -> Target {
     hash.map_or_else(|| Target::CascadeFile(text.into()), Target::Hash)
 }
 
+/// A file to download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// By the path of its cascade file.
+    CascadeFile(PathBuf),
+    /// By a link, which has all that is needed.
+    Link(Link),
+    /// By its hash alone.
+    Hash(CascadeHash),
+}
+
+fn wanted_parser() -> impl TypedValueParser<Value = Wanted> {
+    OsStringValueParser::new().try_map(wanted)
+}
+
+/// What begins like a link is one, or a mistake.
+fn wanted(text: OsString) -> Result<Wanted, LinkError> {
+    match text.to_str() {
+        Some(link) if link.starts_with(SCHEME) => link.parse().map(Wanted::Link),
+        _ => Ok(match target(text) {
+            Target::Hash(hash) => Wanted::Hash(hash),
+            Target::CascadeFile(path) => Wanted::CascadeFile(path),
+        }),
+    }
+}
+
 fn pool_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 1..=1024) => Ok(size),
@@ -619,5 +705,16 @@ mod tests {
             Target::CascadeFile(_)
         ));
         assert!(matches!(target("x.cascade".into()), Target::CascadeFile(_)));
+    }
+
+    #[test]
+    fn what_begins_like_a_link_is_one_or_a_mistake() {
+        let link = format!("cascade://host:80/{}/x", "ab".repeat(32));
+        assert!(matches!(wanted(link.into()), Ok(Wanted::Link(_))));
+        assert!(wanted("cascade://x".into()).is_err());
+        let file = wanted("./cascade://x".into());
+        assert!(matches!(file, Ok(Wanted::CascadeFile(_))));
+        let hash = wanted("ab".repeat(32).into());
+        assert!(matches!(hash, Ok(Wanted::Hash(_))));
     }
 }

@@ -17,14 +17,15 @@
 //!
 //! [`download`] is the other half: a pure scheduler ([`download::plan`]) gives orders, worker processes fetch blocks,
 //! verify and write them, and report. [`node`] puts it all together for `get` and `peer`: a supervisor with a process
-//! for each role, which [`node::handover`] keeps informed. [`compare`] measures the server models against each other.
-//! [`store`] is the data on disk: created, verified, written, and never lost.
+//! for each role, which [`node::handover`] keeps informed. [`share`] runs a tracker and such a node, and counts the
+//! copies. [`compare`] measures the server models against each other. [`store`] is the data on disk: created, verified,
+//! written, and never lost.
 //!
 //! [`cli`] is what can be typed; [`exit`], [`output`], [`events`] and [`logging`] are what a shell sees of the program.
 //! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
 //! [`faults`] is for the tests, and empty in what is shipped.
 //!
-//! Dependencies point one way: commands → node → download, server, tracker → service → wire → hash.
+//! Dependencies point one way: commands → share → node → download, server, tracker → service → wire → hash.
 //!
 //! # Examples
 //!
@@ -53,6 +54,7 @@ pub mod node;
 pub mod output;
 pub mod server;
 pub mod service;
+pub mod share;
 pub mod store;
 pub mod sys;
 pub mod text;

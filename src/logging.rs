@@ -47,6 +47,13 @@ pub fn set_verbose(verbose: bool) {
     }
 }
 
+/// Logs only what goes wrong.
+pub fn set_quiet(quiet: bool) {
+    if quiet {
+        log::set_max_level(LevelFilter::Warn);
+    }
+}
+
 /// The lines of this process and its children, for the process that draws bars.
 #[derive(Debug)]
 pub struct Diverted {

@@ -212,12 +212,12 @@ fn the_first_page_refers_to_each_other_page_and_no_page_to_one_that_is_not_there
 }
 
 /// The commands of the examples, as a script. Where a command is put into the background, a reader would see where
-/// it listens before typing on; so the script waits for that.
+/// it listens, or what to type elsewhere, before typing on; so the script waits for that.
 fn script(page: &Page) -> String {
     let mut script = "set -e
 listens() {
     tries=0
-    until grep -q '^listening on ' \"$1\"; do
+    until grep -qE '^(listening on|cascade get) ' \"$1\"; do
         tries=$((tries + 1))
         [ $tries -lt 200 ] || { echo \"nobody listens: $1\" >&2; exit 1; }
         sleep 0.05
@@ -336,6 +336,11 @@ fn the_examples_of_peer_run() {
 }
 
 #[test]
+fn the_examples_of_share_run() {
+    examples_run("cascade-share", "1");
+}
+
+#[test]
 fn the_examples_of_compare_run() {
     examples_run("cascade-compare", "1");
 }
@@ -377,6 +382,7 @@ fn the_examples_of_each_page_have_a_test() {
         "cascade-info.1",
         "cascade-list.1",
         "cascade-peer.1",
+        "cascade-share.1",
         "cascade-tracker.8",
         "cascade-verify.1",
     ];

@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::Status;
 use super::files::{cannot, check_directory, cores, for_each, one_file_only};
-use crate::cascade_file::{EXTENSION, default_block_size};
+use crate::cascade_file::{CascadeFile, cascade_path, default_block_size};
 use crate::cli::Create;
 use crate::output::{print_bytes, sum_line};
 use crate::store::atomic::{self, Existing, directory_of};
@@ -44,16 +44,35 @@ fn create(options: &Create, file: &Path) -> anyhow::Result<Status> {
         .unwrap_or_else(|| default_block_size(metadata.len()));
     let cascade = describe(&data, block_size, cores(), &unobserved)
         .map_err(|error| cannot("hash", file, error))?;
-
     let existing = if options.force {
         Existing::Replace
     } else {
         Existing::Keep
     };
-    uninterrupted(|| atomic::write(&output, &cascade.encode(), existing))
-        .with_context(|| format!("cannot write {}", escape_path(&output)))?;
+    write(&output, &cascade, existing)?;
     print_bytes(&sum_line(&cascade.hash(), &output))?;
     Ok(Status::Done)
+}
+
+/// Makes the cascade file of a data file, as `create` does without options.
+///
+/// # Errors
+/// Where one cannot be read, or the other not be written, or exists.
+pub fn describe_beside(file: &Path, output: &Path) -> anyhow::Result<()> {
+    let data = open_data(file).map_err(|error| cannot("read", file, error))?;
+    let metadata = data
+        .metadata()
+        .map_err(|error| cannot("read", file, error))?;
+    check_output(output, false, &metadata)?;
+    let block_size = default_block_size(metadata.len());
+    let cascade = describe(&data, block_size, cores(), &unobserved)
+        .map_err(|error| cannot("hash", file, error))?;
+    write(output, &cascade, Existing::Keep)
+}
+
+fn write(output: &Path, cascade: &CascadeFile, existing: Existing) -> anyhow::Result<()> {
+    uninterrupted(|| atomic::write(output, &cascade.encode(), existing))
+        .with_context(|| format!("cannot write {}", escape_path(output)))
 }
 
 /// Where the cascade file of a data file goes.
@@ -61,15 +80,10 @@ fn output_of(options: &Create, file: &Path) -> PathBuf {
     if let Some(output) = &options.output {
         return output.clone();
     }
-    let mut name = match &options.directory {
-        Some(directory) => directory
-            .join(file.file_name().unwrap_or_default())
-            .into_os_string(),
-        None => file.as_os_str().to_owned(),
-    };
-    name.push(".");
-    name.push(EXTENSION);
-    name.into()
+    match &options.directory {
+        Some(directory) => cascade_path(&directory.join(file.file_name().unwrap_or_default())),
+        None => cascade_path(file),
+    }
 }
 
 /// Finds out before the hashing what would be in the way after it.

@@ -8,12 +8,14 @@ use anyhow::Context;
 use super::environment::or_environment;
 use super::limits::limits;
 use super::{Status, UsageError};
-use crate::cascade_file::data_path;
-use crate::cli;
+use crate::cascade_file::{cascade_path, data_path};
+use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
+use crate::hash::CascadeHash;
 use crate::logging;
-use crate::net::address::ListenAddress;
-use crate::node::{self, End, Settings};
+use crate::net::address::{HostPort, ListenAddress};
+use crate::net::link::Link;
+use crate::node::{self, End, FileSpec, Settings};
 use crate::server::{Limits, Model};
 use crate::sys::signals;
 use crate::text::escape_path;
@@ -24,7 +26,8 @@ use crate::text::escape_path;
 /// Where it cannot begin.
 pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     logging::set_verbose(options.sources.verbose);
-    options.sources.tracker = or_environment(options.sources.tracker)?;
+    logging::set_quiet(options.reporting.quiet);
+    options.sources.tracker = trackers(options.sources.tracker, &options.files)?;
     if options.sources.tracker.is_empty() && options.sources.peer.is_empty() {
         return Err(
             UsageError("cannot download from nobody: name a tracker (-t) or a peer (-p)").into(),
@@ -32,7 +35,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     }
     if options.output.is_some() && options.files.len() > 1 {
         return Err(
-            UsageError("cannot download several files to one: -o goes with one CASCADE").into(),
+            UsageError("cannot download several files to one: -o goes with one file").into(),
         );
     }
     // Without a tracker nobody learns of this peer, unless the user says where it is.
@@ -45,17 +48,21 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     };
     let settings = Settings {
         confinement: Confinement::new(&options.confine)?,
-        files: with_data_paths(
+        files: specify(
             &options.files,
             options.directory.as_deref(),
             options.output.as_deref(),
         )?,
         watch: None,
         sources: options.sources,
+        reporting: options.reporting,
         listen: serves.then_some(listen),
         model: Model::default(),
         limits: limits(Limits::default(), &options.limits),
         daemon: false,
+        seed_only: false,
+        told: None,
+        witnessed: false,
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),
         timeout: options.timeout,
     };
@@ -65,32 +72,74 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     }
 }
 
-/// Each cascade file with its data file: OUTPUT, or DIRECTORY and its name, or beside it.
+/// The trackers of the command line and of links; where there is none, that of the environment.
 ///
 /// # Errors
-/// Where a cascade file's name does not say what its data file is called.
-pub fn with_data_paths(
-    files: &[PathBuf],
+/// As [`or_environment`].
+pub fn trackers(mut trackers: Vec<HostPort>, files: &[Wanted]) -> anyhow::Result<Vec<HostPort>> {
+    for file in files {
+        if let Wanted::Link(link) = file
+            && !trackers.contains(&link.tracker)
+        {
+            trackers.push(link.tracker.clone());
+        }
+    }
+    or_environment(trackers)
+}
+
+/// Each file with its paths: the data are OUTPUT, or in DIRECTORY, or beside the cascade file; a cascade file that has
+/// to be fetched goes beside the data.
+///
+/// # Errors
+/// Where it is not said what the data file is called.
+pub fn specify(
+    files: &[Wanted],
     directory: Option<&Path>,
     output: Option<&Path>,
-) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+) -> anyhow::Result<Vec<FileSpec>> {
+    let beside = |data: PathBuf, hash: CascadeHash| FileSpec {
+        cascade: cascade_path(&data),
+        data,
+        hash: Some(hash),
+    };
     files
         .iter()
-        .map(|cascade| {
-            if let Some(output) = output {
-                return Ok((cascade.clone(), output.to_path_buf()));
+        .map(|file| match (file, output) {
+            (Wanted::CascadeFile(cascade), Some(output)) => Ok(FileSpec {
+                cascade: cascade.clone(),
+                data: output.to_path_buf(),
+                hash: None,
+            }),
+            (Wanted::CascadeFile(cascade), None) => Ok(FileSpec {
+                cascade: cascade.clone(),
+                data: data_path_in(directory, cascade)?,
+                hash: None,
+            }),
+            (Wanted::Link(link), None) => {
+                let name = Path::new(link.name.as_str());
+                let data = directory.map_or_else(|| name.to_path_buf(), |at| at.join(name));
+                Ok(beside(data, link.hash))
             }
-            let data = data_path(cascade).with_context(|| {
-                format!(
-                    "cannot tell the data file of {}: its name does not end in .cascade",
-                    escape_path(cascade)
-                )
-            })?;
-            let data = match (directory, data.file_name()) {
-                (Some(directory), Some(name)) => directory.join(name),
-                _ => data,
-            };
-            Ok((cascade.clone(), data))
+            (Wanted::Link(Link { hash, .. }) | Wanted::Hash(hash), Some(output)) => {
+                Ok(beside(output.to_path_buf(), *hash))
+            }
+            (Wanted::Hash(_), None) => {
+                Err(UsageError("a hash alone has no name: say with -o where the data go").into())
+            }
         })
         .collect()
+}
+
+/// The data file beside a cascade file, or of the same name in another directory.
+fn data_path_in(directory: Option<&Path>, cascade: &Path) -> anyhow::Result<PathBuf> {
+    let data = data_path(cascade).with_context(|| {
+        format!(
+            "cannot tell the data file of {}: its name does not end in .cascade",
+            escape_path(cascade)
+        )
+    })?;
+    Ok(match (directory, data.file_name()) {
+        (Some(directory), Some(name)) => directory.join(name),
+        _ => data,
+    })
 }

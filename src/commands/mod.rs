@@ -15,6 +15,7 @@ pub mod info;
 mod limits;
 pub mod list;
 pub mod peer;
+pub mod share;
 pub mod target;
 pub mod tracker;
 pub mod verify;
@@ -63,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<Status> {
         Command::List(options) => list::run(&options),
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options),
+        Command::Share(options) => share::run(options),
         Command::Echo(options) => echo::run(options),
         Command::Compare(options) => compare::run(&options),
         Command::Help(options) => help::run(&options),

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::Status;
-use super::environment::or_environment;
-use super::get::with_data_paths;
+use super::get::{specify, trackers};
 use super::limits::limits_with_pool;
-use crate::cli;
+use super::{Status, UsageError};
+use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
 use crate::logging;
 use crate::net::address::ListenAddress;
@@ -19,7 +18,15 @@ use crate::server::Limits;
 /// Where it cannot begin.
 pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
     logging::set_verbose(options.sources.verbose);
-    options.sources.tracker = or_environment(options.sources.tracker)?;
+    logging::set_quiet(options.reporting.quiet);
+    options.sources.tracker = trackers(options.sources.tracker, &options.files)?;
+    if options
+        .files
+        .iter()
+        .any(|file| matches!(file, Wanted::Hash(_)))
+    {
+        return Err(UsageError("a hash alone has no name: use a link, or a cascade file").into());
+    }
     let listen = if options.listen.is_empty() {
         vec![ListenAddress::any(0)]
     } else {
@@ -27,13 +34,17 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
     };
     let settings = Settings {
         confinement: Confinement::new(&options.confine)?,
-        files: with_data_paths(&options.files, options.directory.as_deref(), None)?,
+        files: specify(&options.files, options.directory.as_deref(), None)?,
         watch: options.directory.filter(|_| options.watch_dir),
         sources: options.sources,
+        reporting: options.reporting,
         listen: Some(listen),
         model: options.server.model,
         limits: limits_with_pool(Limits::default(), &options.limits, options.server.pool),
         daemon: true,
+        seed_only: false,
+        told: None,
+        witnessed: false,
         seed_for: Duration::ZERO,
         timeout: None,
     };

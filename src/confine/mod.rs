@@ -99,7 +99,7 @@ pub enum Role<'a> {
 const LANDLOCK_TCP: u32 = 4;
 
 /// How this program's processes are confined.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Confinement {
     sandbox: Sandbox,
     /// Whether there are filters of system calls.
@@ -219,6 +219,17 @@ impl Confinement {
             seccomp::filter(role).context("cannot filter system calls")?;
         }
         Ok(())
+    }
+
+    /// The life of a child that is confined first; answers its exit status.
+    pub fn confined(&self, role: Role<'_>, life: impl FnOnce() -> u8) -> u8 {
+        match self.enter(role) {
+            Ok(()) => life(),
+            Err(error) => {
+                crate::logging::complain(&error);
+                1
+            }
+        }
     }
 
     /// For a process that faces no stranger, but starts those that do: it gains nothing any more.

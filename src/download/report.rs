@@ -93,6 +93,12 @@ impl Reason {
         }
     }
 
+    /// The block that it is about, if it is about one.
+    pub fn block(&self) -> Option<u32> {
+        use ReasonKind::{CannotWrite, WrongBlock, WrongLength};
+        matches!(self.kind, WrongBlock | WrongLength | CannotWrite).then_some(self.number)
+    }
+
     /// A failed system call.
     pub fn errno(error: &std::io::Error) -> Self {
         Self {

@@ -4,6 +4,7 @@ pub mod address;
 pub mod bucket;
 pub mod link;
 pub mod listen;
+pub mod reach;
 pub mod resolve;
 pub mod rio;
 pub mod source;

@@ -28,6 +28,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// At most, for one who wants to know of newcomers soon.
+const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A file that is announced.
 #[derive(Debug)]
@@ -54,17 +56,40 @@ struct Schedule<'a> {
 
 /// Announces until it is killed; answers the exit status.
 pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -> u8 {
-    fork::reseed();
-    faults::at("announcer");
-    let now = Instant::now();
-    let mut announcer = Announcer {
+    let announcer = Announcer {
         tracker,
         place,
         own: NOBODY,
         warned: false,
         said: String::new(),
         timeout: client::TIMEOUT,
+        longest_pause: LONGEST_PAUSE,
+        level: log::Level::Warn,
     };
+    run_announcer(announcer, files)
+}
+
+/// Asks for the list again and again, without a long pause, and hands it on until it is killed; answers the exit
+/// status. For one who serves nothing here and downloads nothing.
+pub fn list_often(tracker: &TrackerAddress, files: Vec<Announced<'_>>) -> u8 {
+    let announcer = Announcer {
+        tracker,
+        place: &Place::nowhere(),
+        own: NOBODY,
+        warned: false,
+        said: String::new(),
+        timeout: client::TIMEOUT,
+        longest_pause: SHORT_PAUSE,
+        // The peer that shares the files says it as well.
+        level: log::Level::Debug,
+    };
+    run_announcer(announcer, files)
+}
+
+fn run_announcer(mut announcer: Announcer<'_>, files: Vec<Announced<'_>>) -> u8 {
+    fork::reseed();
+    faults::at("announcer");
+    let now = Instant::now();
     let mut schedules: Vec<Schedule<'_>> = files
         .into_iter()
         .map(|file| Schedule {
@@ -100,6 +125,8 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
         warned: true,
         said: String::new(),
         timeout: FAREWELL,
+        longest_pause: LONGEST_PAUSE,
+        level: log::Level::Warn,
     };
     for hash in hashes {
         announcer.timeout = deadline.saturating_duration_since(Instant::now());
@@ -124,6 +151,10 @@ struct Announcer<'a> {
     said: String,
     /// How long an exchange may take.
     timeout: Duration,
+    /// The longest time between two lists.
+    longest_pause: Duration,
+    /// How much an operator wants to know that a list could not be had.
+    level: log::Level,
 }
 
 impl Announcer<'_> {
@@ -172,7 +203,7 @@ impl Announcer<'_> {
         let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         schedule.list_at = retry;
         schedule.subscribe_at = schedule.subscribe_at.max(retry);
-        schedule.pause = (schedule.pause * 2).min(LONGEST_PAUSE);
+        schedule.pause = (schedule.pause * 2).min(self.longest_pause);
     }
 
     /// Hands the peers on to the file's downloader.
@@ -269,7 +300,7 @@ impl Announcer<'_> {
     /// Says something once, until something else is to be said.
     fn say(&mut self, text: String) {
         if self.said != text {
-            log::warn!("{text}; trying again");
+            log::log!(self.level, "{text}; trying again");
             self.said = text;
         }
     }

@@ -8,13 +8,18 @@ use indicatif::{
 };
 
 use super::item::{Item, Stage};
+use crate::cli::Reporting;
 use crate::download::progress::Figure;
+use crate::events::{Event, Events};
 use crate::logging::{self, Diverted};
 
 /// How often bars are drawn.
 pub const REDRAW: Duration = Duration::from_millis(200);
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often an event tells how far a file is.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
 
 const DOWNLOADING: &str =
     "{prefix:18!} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}";
@@ -27,6 +32,18 @@ pub enum Display {
     Bars(MultiProgress, Vec<Option<ProgressBar>>, Diverted),
     /// A line every few seconds.
     Lines(Vec<Line>),
+    /// Events, for a program.
+    Events(Vec<Told>),
+    /// Nothing.
+    Nothing,
+}
+
+/// What the last events about a file told.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    at: Instant,
+    bytes: u64,
+    peers: u64,
 }
 
 /// What the last line about a file said.
@@ -34,6 +51,16 @@ pub enum Display {
 pub struct Line {
     at: Instant,
     bytes: u64,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            at: Instant::now(),
+            bytes: 0,
+            peers: 0,
+        }
+    }
 }
 
 impl Line {
@@ -46,8 +73,14 @@ impl Line {
 }
 
 impl Display {
-    /// Shows so many files in the way that fits standard error.
-    pub fn new(files: usize) -> Self {
+    /// Shows so many files in the way that was asked for, or that fits standard error.
+    pub fn new(files: usize, reporting: &Reporting) -> Self {
+        if reporting.json {
+            return Self::Events(vec![Told::new(); files]);
+        }
+        if reporting.quiet {
+            return Self::Nothing;
+        }
         let log = std::io::stderr().is_terminal().then(logging::divert);
         if let Some(Ok(log)) = log {
             let target = ProgressDrawTarget::stderr_with_hz(10);
@@ -78,6 +111,12 @@ impl Display {
                     print_line(item, line);
                 }
             }
+            Self::Events(told) => {
+                for (item, told) in items.iter().zip(told.iter_mut()) {
+                    tell(item, told);
+                }
+            }
+            Self::Nothing => {}
         }
     }
 
@@ -86,6 +125,8 @@ impl Display {
         match self {
             Self::Bars(_, bars, _) => bars.push(None),
             Self::Lines(lines) => lines.push(Line::new()),
+            Self::Events(told) => told.push(Told::new()),
+            Self::Nothing => {}
         }
     }
 
@@ -98,6 +139,8 @@ impl Display {
                 }
             }
             Self::Lines(lines) => _ = lines.remove(index),
+            Self::Events(told) => _ = told.remove(index),
+            Self::Nothing => {}
         }
     }
 
@@ -105,7 +148,7 @@ impl Display {
     pub fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
         match self {
             Self::Bars(all, _, _) => all.suspend(print),
-            Self::Lines(_) => print(),
+            Self::Lines(_) | Self::Events(_) | Self::Nothing => print(),
         }
     }
 
@@ -118,7 +161,7 @@ impl Display {
             // A terminal that cannot be drawn to any more needs no clearing.
             let _ = all.clear();
         }
-        *self = Self::Lines(Vec::new());
+        *self = Self::Nothing;
     }
 }
 
@@ -208,6 +251,28 @@ fn print_line(item: &Item, line: &mut Line) {
     };
     line.at = Instant::now();
     logging::say(&format!("{}: {text}", item.name));
+}
+
+/// Emits what has changed: the number of peers at once, the bytes every second.
+fn tell(item: &Item, told: &mut Told) {
+    if !matches!(item.stage, Stage::Downloading(_)) {
+        return;
+    }
+    let (bytes, peers) = (item.verified_bytes(), item.progress.get(Figure::Peers));
+    if peers != told.peers {
+        told.peers = peers;
+        let file = item.subject();
+        Events::Json.emit(|| Event::Peers { file, peers });
+    }
+    if bytes != told.bytes && told.at.elapsed() >= EVENT_EVERY {
+        (told.at, told.bytes) = (Instant::now(), bytes);
+        let (file, length) = (item.subject(), item.geometry.length());
+        Events::Json.emit(|| Event::Progress {
+            file,
+            bytes,
+            length,
+        });
+    }
 }
 
 /// The summary of a download that is complete.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::Settings;
+use super::{FileSpec, Settings};
 use crate::cascade_file::{CascadeFile, data_path};
 use crate::hash::CascadeHash;
 use crate::store::open_data;
@@ -26,7 +26,7 @@ pub struct Wanted {
 ///
 /// # Errors
 /// Where the directory cannot be read.
-pub fn list(settings: &Settings) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+pub fn list(settings: &Settings) -> anyhow::Result<Vec<FileSpec>> {
     let mut files = settings.files.clone();
     if let Some(directory) = &settings.watch {
         let reading = || format!("cannot read directory {}", escape_path(directory));
@@ -36,7 +36,12 @@ pub fn list(settings: &Settings) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
             found.extend(data_of(&cascade).map(|data| (cascade, data)));
         }
         found.sort();
-        files.append(&mut found);
+        let spec = |(cascade, data)| FileSpec {
+            cascade,
+            data,
+            hash: None,
+        };
+        files.extend(found.into_iter().map(spec));
     }
     Ok(files)
 }
@@ -54,7 +59,12 @@ fn data_of(cascade: &Path) -> Option<PathBuf> {
 pub fn read(settings: &Settings) -> anyhow::Result<Vec<Wanted>> {
     let mut there = HashSet::new();
     let mut wanted = Vec::new();
-    for (cascade, data) in list(settings)? {
+    for spec in list(settings)? {
+        // One that was to be fetched and that nobody had is none.
+        if spec.hash.is_some() && !spec.cascade.exists() {
+            continue;
+        }
+        let FileSpec { cascade, data, .. } = spec;
         let reading = || format!("cannot read {}", escape_path(&cascade));
         let file = open_data(&cascade).with_context(reading)?;
         let hash = CascadeFile::read_open(&file).with_context(reading)?.hash();

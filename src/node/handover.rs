@@ -115,6 +115,7 @@ fn change(passed: Passed) -> io::Result<Change> {
         meta: (Arc::new(File::from(meta)), meta_length),
         present: Arc::new(Bitmap::passed(present, geometry.blocks())?),
         stamp: Arc::new(Stamp::passed(stamp)?),
+        onlookers: None,
     }))
 }
 
@@ -135,6 +136,7 @@ mod tests {
             meta: (file(), 64 + 3200),
             present: Arc::clone(&present),
             stamp: Arc::new(Stamp::passable().expect("memory")),
+            onlookers: None,
         };
         handover
             .send(&Change::Serve(served.clone()))
@@ -163,6 +165,7 @@ mod tests {
             meta: (file(), 64),
             present: Arc::new(Bitmap::new(0).expect("memory")),
             stamp: Arc::new(Stamp::new().expect("memory")),
+            onlookers: None,
         };
         assert!(handover.send(&Change::Serve(served)).is_err());
     }

@@ -13,9 +13,10 @@ use nix::unistd::Pid;
 use crate::cascade_file::{CascadeFile, Geometry};
 use crate::download::progress::Progress;
 use crate::download::report::Heard;
+use crate::events::Subject;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
-use crate::service::blocks::ServedFile;
+use crate::service::blocks::{Onlookers, ServedFile};
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
 use crate::store::open_data;
@@ -85,6 +86,10 @@ pub struct Item {
     pub edited: bool,
     /// Its turn to be downloaded.
     pub turn: Turn,
+    /// Who watches it grow.
+    pub onlookers: Arc<Onlookers>,
+    /// How often they had looked, and since when they have not again.
+    pub watched: (u64, Option<Instant>),
     /// Figures of the download.
     pub progress: Arc<Progress>,
     /// Where announcers put the peers that they find, and where the downloader takes them; nothing without trackers.
@@ -136,6 +141,8 @@ impl Item {
                 over: false,
                 arrived: Instant::now(),
             },
+            onlookers: Arc::new(Onlookers::new().with_context(preparing)?),
+            watched: (0, None),
             progress: Arc::new(Progress::new().with_context(preparing)?),
             found: tracked
                 .then(found_pipe)
@@ -212,6 +219,11 @@ impl Item {
         bytes.min(self.geometry.length())
     }
 
+    /// The file as events name it.
+    pub fn subject(&self) -> Subject {
+        Subject::new(self.data.path(), &self.hash)
+    }
+
     /// The file as the block service sees it.
     pub fn served(&self) -> ServedFile {
         let meta_length = 64 + 32 * u64::from(self.geometry.blocks());
@@ -222,6 +234,15 @@ impl Item {
             meta: (Arc::clone(&self.meta), meta_length),
             present: Arc::clone(&self.present),
             stamp: Arc::clone(&self.stamp),
+            onlookers: Some(Arc::clone(&self.onlookers)),
+        }
+    }
+
+    /// Takes note of who has looked at the blocks that are there.
+    pub fn notice_onlookers(&mut self) {
+        let looks = self.onlookers.count();
+        if looks != self.watched.0 {
+            self.watched = (looks, Some(Instant::now()));
         }
     }
 
@@ -245,7 +266,10 @@ impl Item {
 }
 
 /// A file may have no downloader to read what announcers find: they must not wait for one.
-fn found_pipe() -> io::Result<(Sender<Heard>, Receiver<Heard>)> {
+///
+/// # Errors
+/// Where the system has no descriptor left.
+pub fn found_pipe() -> io::Result<(Sender<Heard>, Receiver<Heard>)> {
     let (sender, receiver) = packet_pipe()?;
     sender.never_wait()?;
     Ok((sender, receiver))

@@ -18,41 +18,53 @@
 //! memory.
 
 pub mod announcer;
+mod command;
 pub mod display;
 mod files;
 pub mod handover;
 pub mod item;
+mod metadata;
 mod roles;
 mod supervisor;
 mod throttle;
+pub mod told;
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use crate::cli::Sources;
+use crate::cli::{Reporting, Sources};
 use crate::confine::Confinement;
+use crate::events::{Event, Events};
 use crate::exit::Status;
+use crate::hash::CascadeHash;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
 use crate::server::{Limits, Model, limits};
+use crate::sys::pipe::Sender;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use item::Item;
+use metadata::Obtained;
 use supervisor::Supervisor;
+use told::Told;
 
 /// What a node is to do.
 #[derive(Debug)]
 pub struct Settings {
-    /// Cascade files, and where their data lie.
-    pub files: Vec<(PathBuf, PathBuf)>,
+    /// The files.
+    pub files: Vec<FileSpec>,
     /// A directory of which all cascade files are wanted too, their data beside them.
     pub watch: Option<PathBuf>,
     /// Where blocks come from.
     pub sources: Sources,
+    /// What is told of it.
+    pub reporting: Reporting,
     /// Where to serve; nothing where it does not serve.
     pub listen: Option<Vec<ListenAddress>>,
     /// How to serve.
@@ -61,12 +73,48 @@ pub struct Settings {
     pub limits: Limits,
     /// A daemon serves until a signal, and never gives up; otherwise the node ends when it has everything.
     pub daemon: bool,
+    /// Download nothing: what is not complete is an error.
+    pub seed_only: bool,
+    /// Where the node tells how far it is, instead of printing that.
+    pub told: Option<Arc<Sender<Told>>>,
+    /// Whether it tells each block that it sends as well.
+    pub witnessed: bool,
     /// How long to serve after that.
     pub seed_for: Duration,
     /// Give up when nothing arrived for this long.
     pub timeout: Option<Duration>,
     /// How the processes that face strangers are confined.
     pub confinement: Confinement,
+}
+
+/// A file as the user names it.
+#[derive(Debug, Clone)]
+pub struct FileSpec {
+    /// The cascade file.
+    pub cascade: PathBuf,
+    /// Where the data lie.
+    pub data: PathBuf,
+    /// What the cascade file must be; where there is none, it is fetched from a peer.
+    pub hash: Option<CascadeHash>,
+}
+
+impl Settings {
+    /// Tells whoever runs the node.
+    fn tell(&self, told: Told) {
+        if let Some(to) = &self.told {
+            // Where nobody listens any more, this process will follow.
+            let _ = to.send(&told);
+        }
+    }
+
+    /// Where events go.
+    fn events(&self) -> Events {
+        if self.reporting.json {
+            Events::Json
+        } else {
+            Events::Unwanted
+        }
+    }
 }
 
 /// A tracker by its name, and its addresses.
@@ -87,11 +135,28 @@ pub enum End {
     Signal(Signal),
 }
 
-/// Runs a node to its end: resolve names, open sockets and files, start the roles, watch them, stop them.
+/// Runs a node to its end: resolve names, open sockets, fetch cascade files that are known by their hash only, open
+/// files, start the roles, watch them, stop them.
 ///
 /// # Errors
 /// Where it cannot begin.
 pub fn run(settings: Settings) -> anyhow::Result<End> {
+    let of_node = signals_of(&settings);
+    run_with(settings, || Signals::new(of_node))
+}
+
+/// As [`run`], in a process that was forked as a role, and has the signals of one.
+///
+/// # Errors
+/// Where it cannot begin.
+pub fn run_as_role(settings: Settings, signals: Signals) -> anyhow::Result<End> {
+    run_with(settings, || Ok(signals))
+}
+
+fn run_with(
+    settings: Settings,
+    catch: impl FnOnce() -> io::Result<Signals>,
+) -> anyhow::Result<End> {
     limits::raise_descriptor_limit();
     let trackers = resolve_trackers(&settings.sources.tracker)?;
     let peers = resolve_peers(&settings.sources.peer)?;
@@ -102,15 +167,21 @@ pub fn run(settings: Settings) -> anyhow::Result<End> {
         .transpose()?
         .unwrap_or_default();
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
-    let signals = Signals::new(signals_of(&settings))?;
+    let signals = catch()?;
     let settings = &inside(settings)?;
     // Files are opened as the user who will own them.
     settings.confinement.leave()?;
     settings.confinement.gain_nothing()?;
     log::log!(level(settings), "{}", settings.confinement);
-    let (items, refused) = open_files(settings, !trackers.is_empty())?;
+    let list = files::list(settings)?;
+    let (files, status) = match metadata::obtain(&list, settings, &trackers, &peers, &signals)? {
+        Obtained::Files(files, status) => (files, status),
+        Obtained::Stopped(signal) => return Ok(End::Signal(signal)),
+    };
+    let (items, opened) = open_files(&files, !trackers.is_empty());
+    let status = status.max(opened);
     if items.is_empty() && settings.watch.is_none() {
-        return Ok(End::Status(Status::Failed));
+        return Ok(End::Status(status));
     }
     let addresses = listeners
         .iter()
@@ -121,7 +192,7 @@ pub fn run(settings: Settings) -> anyhow::Result<End> {
         addresses,
         advertise: settings.sources.advertise,
     };
-    let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, refused)?;
+    let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, status)?;
     let end = supervisor.run(&signals)?;
     supervisor.stop(&signals)?;
     Ok(end)
@@ -159,7 +230,13 @@ fn inside(settings: Settings) -> anyhow::Result<Settings> {
     let files = settings.files.iter();
     Ok(Settings {
         files: files
-            .map(|(cascade, data)| Ok((inside(cascade)?, inside(data)?)))
+            .map(|file| {
+                Ok(FileSpec {
+                    cascade: inside(&file.cascade)?,
+                    data: inside(&file.data)?,
+                    hash: file.hash,
+                })
+            })
             .collect::<anyhow::Result<_>>()?,
         watch: settings.watch.as_ref().map(inside).transpose()?,
         ..settings
@@ -175,6 +252,17 @@ pub struct Place {
     pub addresses: Vec<SocketAddr>,
     /// What the user says its address is.
     pub advertise: Option<Advertised>,
+}
+
+impl Place {
+    /// That of one who serves nothing.
+    pub fn nowhere() -> Self {
+        Self {
+            listeners: Vec::new(),
+            addresses: Vec::new(),
+            advertise: None,
+        }
+    }
 }
 
 fn resolve_trackers(names: &[HostPort]) -> anyhow::Result<Vec<TrackerAddress>> {
@@ -207,20 +295,20 @@ fn resolve_peers(names: &[HostPort]) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(peers)
 }
 
-/// Opens every file; says which cannot be opened, and goes on with the others. Answers whether any could not.
-fn open_files(settings: &Settings, tracked: bool) -> anyhow::Result<(Vec<Item>, bool)> {
+/// Opens every file; says which cannot be opened, and goes on with the others. Answers how it went.
+fn open_files(files: &[FileSpec], tracked: bool) -> (Vec<Item>, Status) {
     let mut items: Vec<Item> = Vec::new();
-    let mut refused = false;
-    for (cascade, data) in &files::list(settings)? {
+    let mut status = Status::Done;
+    for FileSpec { cascade, data, .. } in files {
         match open_file(cascade, data, tracked, false, &items) {
             Ok(item) => items.extend(item),
             Err(error) => {
                 crate::logging::complain(&error);
-                refused = true;
+                status = Status::Failed;
             }
         }
     }
-    Ok((items, refused))
+    (items, status)
 }
 
 /// Opens a file, unless it was named before. Two files cannot have one place.
@@ -248,10 +336,15 @@ fn open_file(
 }
 
 /// A daemon prints where it listens, for scripts, before its first accept.
-fn announce_listeners(listeners: &[TcpListener], daemon: bool) -> anyhow::Result<()> {
+fn announce_listeners(listeners: &[TcpListener], settings: &Settings) -> anyhow::Result<()> {
     for listener in listeners {
         let address = listener.local_addr()?;
-        if daemon {
+        settings.events().emit(|| Event::Listening { address });
+        settings.tell(Told::Listening(address.port()));
+        if settings.reporting.json || settings.told.is_some() {
+            continue;
+        }
+        if settings.daemon {
             // Nobody may want to know, and others still want to be served.
             crate::output::print_bytes(format!("listening on {address}\n").as_bytes())?;
         } else {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
@@ -13,6 +14,7 @@ use nix::unistd::Pid;
 use super::announcer::{self, Announced};
 use super::handover::Handover;
 use super::item::Item;
+use super::told::Witnessed;
 use super::{Place, Settings, TrackerAddress};
 use crate::cascade_file::CascadeFile;
 use crate::confine::{Confinement, Role};
@@ -21,7 +23,7 @@ use crate::download::progress::Figure;
 use crate::faults;
 use crate::hash::CascadeHash;
 use crate::net::bucket::Bucket;
-use crate::server::{self, Ledger, Limits, Model};
+use crate::server::{self, Ledger, Limits};
 use crate::service::blocks::BlocksService;
 use crate::store::{atomic, verify};
 use crate::sys::fork;
@@ -37,10 +39,9 @@ pub fn start_listener(
     place: &Place,
     items: &[Item],
     handover: &Handover,
-    model: Model,
+    settings: &Settings,
     limits: &Limits,
     ledger: &Ledger,
-    confinement: &Confinement,
 ) -> io::Result<Pid> {
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     keep.push(handover.receiving());
@@ -50,6 +51,9 @@ pub fn start_listener(
             .iter()
             .flat_map(|item| [item.meta.as_fd(), item.data.reading().as_fd()]),
     );
+    let witness = settings.told.as_ref().filter(|_| settings.witnessed);
+    keep.extend(witness.map(|told| told.as_fd()));
+    let model = settings.model;
     let role = Role::Server {
         threads: model.has_threads(),
         tables: false,
@@ -57,11 +61,18 @@ pub fn start_listener(
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
         report((|| {
             only_look(items).context("cannot serve")?;
-            confinement.enter(role)?;
-            let service = BlocksService::new(items.iter().map(Item::served));
-            let service = service.with_news(handover);
-            server::serve(model, &place.listeners, &service, limits, ledger, &signals)
-                .context("cannot serve")?;
+            settings.confinement.enter(role)?;
+            let blocks = BlocksService::new(items.iter().map(Item::served)).with_news(handover);
+            let listeners = &place.listeners;
+            match witness {
+                None => server::serve(model, listeners, &blocks, limits, ledger, &signals),
+                Some(to) => {
+                    let to = Arc::clone(to);
+                    let service = Witnessed { blocks, to };
+                    server::serve(model, listeners, &service, limits, ledger, &signals)
+                }
+            }
+            .context("cannot serve")?;
             log::debug!("served {}", ledger.tally());
             Ok(())
         })())
@@ -219,6 +230,7 @@ pub fn start_downloader(
             limit,
             timeout: settings.timeout,
             arrived: item.turn.arrived,
+            events: settings.events(),
             patient: settings.daemon,
             // Who says how many workers there are means it.
             spread: settings.sources.workers.map_or(SPREAD, |_| 0),

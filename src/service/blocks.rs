@@ -1,18 +1,20 @@
 //! The peer protocol's server: blocks of files, from descriptors that are open. PROTOCOL §3, §4, §5.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::fs::{File, Metadata};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use super::{Next, Outcome, Output, Reports, Service, Session};
 use crate::cascade_file::Geometry;
-use crate::hash::CascadeHash;
+use crate::hash::{CascadeHash, HASH_LEN};
 use crate::store::bitmap::Bitmap;
 use crate::store::stamp::Stamp;
+use crate::sys::pipe::Record;
+use crate::sys::shared::Shared;
 use crate::wire::peer::{self, Extension, Request, RequestError, ResponseHeader, Status};
 
 /// A file that is served: its blocks, as far as they are verified.
@@ -30,6 +32,57 @@ pub struct ServedFile {
     pub present: Arc<Bitmap>,
     /// Whether the data file is still what was verified.
     pub stamp: Arc<Stamp>,
+    /// Who watches it grow, where somebody wants to know.
+    pub onlookers: Option<Arc<Onlookers>>,
+}
+
+/// How often others were told of an incomplete file what is there, in shared memory.
+#[derive(Debug)]
+pub struct Onlookers {
+    maps: Shared<AtomicU64>,
+}
+
+impl Onlookers {
+    /// Nobody so far.
+    ///
+    /// # Errors
+    /// Where the memory cannot be had.
+    pub fn new() -> std::io::Result<Self> {
+        let maps = Shared::new(1)?;
+        Ok(Self { maps })
+    }
+
+    /// How often it was.
+    pub fn count(&self) -> u64 {
+        self.maps[0].load(Ordering::Relaxed)
+    }
+
+    fn look(&self) {
+        self.maps[0].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A block that was sent, as far as the system has taken all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Of which file.
+    pub hash: CascadeHash,
+    /// Which block.
+    pub block: u32,
+}
+
+impl Record for Sent {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.hash.0);
+        bytes.extend_from_slice(&self.block.to_ne_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (hash, block) = bytes.split_first_chunk::<HASH_LEN>()?;
+        let block = u32::from_ne_bytes(block.try_into().ok()?);
+        let hash = CascadeHash(*hash);
+        Some(Self { hash, block })
+    }
 }
 
 impl ServedFile {
@@ -115,6 +168,19 @@ impl<'a> BlocksService<'a> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&files)
     }
+
+    /// A session that reports each block that was sent.
+    pub fn session_that_reports(&self) -> BlocksSession {
+        self.session(Some(Vec::new()))
+    }
+
+    fn session(&self, sent: Option<Vec<Sent>>) -> BlocksSession {
+        BlocksSession {
+            files: self.files(),
+            input: Vec::new(),
+            sent,
+        }
+    }
 }
 
 impl Service for BlocksService<'_> {
@@ -122,15 +188,11 @@ impl Service for BlocksService<'_> {
     const REPORTS: Reports = Reports::Never;
 
     fn open(&self, _remote: SocketAddr, _now: SystemTime) -> BlocksSession {
-        BlocksSession {
-            files: self.files(),
-            input: Vec::new(),
-        }
+        self.session(None)
     }
 
-    fn apply(&self, _remote: SocketAddr, report: Infallible, _now: SystemTime) {
-        match report {}
-    }
+    /// Nobody has asked for reports.
+    fn apply(&self, _remote: SocketAddr, _report: Sent, _now: SystemTime) {}
 
     fn reload(&self) -> bool {
         let changes = self.news.map_or_else(Vec::new, News::take);
@@ -164,12 +226,17 @@ pub struct BlocksSession {
     files: Arc<Files>,
     /// What has arrived of a request that is not complete: fewer than 64 bytes.
     input: Vec<u8>,
+    /// Where that is reported: the blocks in the output, which are sent when there is input again.
+    sent: Option<Vec<Sent>>,
 }
 
 impl Session for BlocksSession {
-    type Report = Infallible;
+    type Report = Sent;
 
-    fn receive(&mut self, input: &[u8], output: &mut Output, _: &mut Vec<Infallible>) -> Next {
+    fn receive(&mut self, input: &[u8], output: &mut Output, reports: &mut Vec<Sent>) -> Next {
+        if let Some(sent) = &mut self.sent {
+            reports.append(sent);
+        }
         if input.is_empty() {
             return self.end_of_input(output);
         }
@@ -207,7 +274,7 @@ impl BlocksSession {
         }
     }
 
-    fn answer(&self, request: &Request, output: &mut Output) -> Next {
+    fn answer(&mut self, request: &Request, output: &mut Output) -> Next {
         let Some(file) = self.files.get(&request.hash) else {
             output.push_bytes(&peer::message(
                 Status::UnknownHash,
@@ -218,7 +285,7 @@ impl BlocksSession {
         match request.extension {
             Some(Extension::Map) => answer_map(file, output),
             Some(Extension::Meta) => answer_meta(file, output),
-            None => answer_block(file, request.block, output),
+            None => answer_block(file, request.block, output, &mut self.sent),
         }
     }
 }
@@ -228,7 +295,12 @@ fn refuse_request(output: &mut Output, error: RequestError) -> Next {
     Next::Close(Outcome::ProtocolError)
 }
 
-fn answer_block(file: &ServedFile, block: u64, output: &mut Output) -> Next {
+fn answer_block(
+    file: &ServedFile,
+    block: u64,
+    output: &mut Output,
+    sent: &mut Option<Vec<Sent>>,
+) -> Next {
     let range = u32::try_from(block)
         .ok()
         .and_then(|block| Some((block, file.geometry.range(block)?)));
@@ -253,11 +325,18 @@ fn answer_block(file: &ServedFile, block: u64, output: &mut Output) -> Next {
     };
     output.push_bytes(&header.encode());
     output.push_file(&file.data, range);
+    if let Some(sent) = sent {
+        let hash = file.hash;
+        sent.push(Sent { hash, block });
+    }
     Next::Read
 }
 
 fn answer_map(file: &ServedFile, output: &mut Output) -> Next {
     let map = file.map();
+    if let Some(onlookers) = file.onlookers.as_ref().filter(|_| !map.is_empty()) {
+        onlookers.look();
+    }
     output.push_bytes(
         &ResponseHeader {
             status: Status::Map,

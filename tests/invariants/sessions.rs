@@ -398,6 +398,7 @@ impl Kept {
             meta: (file(META), META.len() as u64),
             present: Arc::new(present),
             stamp: Arc::new(stamp),
+            onlookers: None,
         }
     }
 }

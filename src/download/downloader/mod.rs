@@ -21,6 +21,7 @@ use super::progress::{Figure, Progress};
 use super::report::{Heard, Reason, ReasonKind, Report, WorkerOrder, WorkerReport};
 use crate::cascade_file::CascadeFile;
 use crate::confine::Confinement;
+use crate::events::{self, Events, Subject};
 use crate::faults;
 use crate::hash::{CascadeHash, FileHash};
 use crate::net::bucket::Bucket;
@@ -65,6 +66,8 @@ pub struct Task<'a> {
     pub timeout: Option<Duration>,
     /// When something arrived last, before this process began.
     pub arrived: Instant,
+    /// Where failures are told, beside the log.
+    pub events: Events,
     /// Never give up: what a daemon does.
     pub patient: bool,
     /// Workers in all where each is the only one of its peer.
@@ -393,6 +396,13 @@ impl<'a> Downloader<'a> {
     }
 
     fn complain(&mut self, peer: SocketAddr, failure: Failure, reason: Reason) {
+        self.task.events.emit(|| events::Event::Failure {
+            file: Subject::new(self.task.data.path(), &self.task.hash),
+            peer,
+            block: reason.block(),
+            kind: failure.keyword(reason.kind),
+            reason: reason.to_string(),
+        });
         match failure {
             Failure::Ours if reason.kind == ReasonKind::CannotWrite => {
                 let path = crate::text::escape_path(self.task.data.path());

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::download::report::ReasonKind;
+
 /// The number of a worker; never used twice in a download.
 pub type WorkerId = u32;
 
@@ -41,6 +43,23 @@ pub enum Failure {
     Lied,
     /// Not the peer's fault: the disk failed, or this process.
     Ours,
+}
+
+impl Failure {
+    /// The failure in a word for programs; documented in cascade-get(1).
+    pub fn keyword(self, kind: ReasonKind) -> &'static str {
+        match (self, kind) {
+            (_, ReasonKind::WrongBlock) => "wrong_block",
+            (_, ReasonKind::WrongLength) => "wrong_length",
+            (_, ReasonKind::WrongStatus) => "wrong_status",
+            (_, ReasonKind::UnknownHash) => "unknown_hash",
+            (_, ReasonKind::Silent) => "silent",
+            (_, ReasonKind::Closes) => "closes",
+            (_, ReasonKind::CannotWrite) => "cannot_write",
+            (Self::Unreachable, ReasonKind::Errno) => "unreachable",
+            (_, ReasonKind::Errno) => "error",
+        }
+    }
 }
 
 /// What is to be done.

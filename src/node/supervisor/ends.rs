@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::{DEATHS, REST, Role, Stage, Supervisor};
 use crate::download::downloader::Ending;
+use crate::events::{Event, Subject};
 use crate::exit::Status;
 
 impl Supervisor<'_> {
@@ -58,6 +59,24 @@ impl Supervisor<'_> {
             .position(|item| item.stage == Stage::Downloading(pid))
         {
             self.downloader_ended(index, status, &how);
+        } else if let Some(index) = self
+            .commands
+            .iter()
+            .position(|(command, _, _)| *command == pid)
+        {
+            let (_, name, file) = self.commands.swap_remove(index);
+            self.command_ended(&name, file, status, &how);
+        }
+    }
+
+    fn command_ended(&mut self, name: &str, file: Subject, status: Option<i32>, how: &str) {
+        let event = || Event::Executed { file, status };
+        self.settings.events().emit(event);
+        if status != Some(0) {
+            crate::logging::complain(&anyhow::anyhow!(
+                "cannot finish with {name}: the command of --exec ended: {how}"
+            ));
+            self.status = self.status.max(Status::Failed);
         }
     }
 

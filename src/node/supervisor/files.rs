@@ -120,6 +120,7 @@ impl Supervisor<'_> {
             match open_file(&cascade, &data, tracked, true, &self.items) {
                 Ok(None) => {}
                 Ok(Some(item)) => {
+                    self.tell_start(&item);
                     self.items.push(item);
                     self.display.add();
                 }

@@ -3,6 +3,7 @@
 mod downloads;
 mod ends;
 mod files;
+mod results;
 mod stop;
 
 use std::io;
@@ -14,18 +15,17 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::display::{Display, REDRAW, summary, waste};
+use super::display::{Display, REDRAW};
 use super::files::Wanted;
 use super::handover::Handover;
 use super::item::{Item, Stage};
 use super::throttle::Throttle;
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
-use crate::download::progress::Figure;
+use crate::events::Subject;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::net::bucket::Bucket;
 use crate::net::listen;
-use crate::output::{print_bytes, sum_line};
 use crate::server::{Ledger, Limits};
 use crate::service::blocks::News;
 use crate::sys::fork;
@@ -74,6 +74,8 @@ pub struct Supervisor<'a> {
     workers: u64,
     /// How many downloads were started.
     turns: u64,
+    /// The user's commands that run, and for which file: its name for people, and for programs.
+    commands: Vec<(Pid, String, Subject)>,
 }
 
 /// A process that is started again when it dies.
@@ -87,14 +89,14 @@ enum Role {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Nothing is started yet.
+    /// Nothing is started yet; `status` is how it went so far.
     pub fn new(
         settings: &'a Settings,
         trackers: Vec<TrackerAddress>,
         peers: Vec<SocketAddr>,
         place: Place,
         items: Vec<Item>,
-        refused: bool,
+        status: Status,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let serves = !place.listeners.is_empty();
@@ -107,7 +109,7 @@ impl<'a> Supervisor<'a> {
             settings,
             download,
             peers,
-            display: Display::new(items.len()),
+            display: Display::new(items.len(), &settings.reporting),
             items,
             arriving: Vec::new(),
             leaving: Vec::new(),
@@ -125,11 +127,7 @@ impl<'a> Supervisor<'a> {
                 .into_iter()
                 .map(|tracker| (tracker, Role::Due(now)))
                 .collect(),
-            status: if refused {
-                Status::Failed
-            } else {
-                Status::Done
-            },
+            status,
             finished: None,
             started: now,
             announced: false,
@@ -138,6 +136,7 @@ impl<'a> Supervisor<'a> {
                 .workers
                 .map_or_else(default_workers, u64::from),
             turns: 0,
+            commands: Vec::new(),
         })
     }
 
@@ -147,8 +146,10 @@ impl<'a> Supervisor<'a> {
     /// Where the loop itself cannot go on.
     pub fn run(&mut self, signals: &Signals) -> anyhow::Result<End> {
         fork::assert_single_threaded()?;
+        self.items.iter().for_each(|item| self.tell_start(item));
         loop {
             self.open_arriving();
+            self.items.iter_mut().for_each(Item::notice_onlookers);
             self.notice_changes();
             self.start_verifiers()?;
             self.start_roles()?;
@@ -194,13 +195,15 @@ impl<'a> Supervisor<'a> {
             .iter()
             .all(|item| matches!(item.stage, Stage::Complete | Stage::GivenUp(_)));
         let serves = self.items.iter().any(|item| item.stage == Stage::Complete);
-        let waits = self.settings.watch.is_some() || !self.leaving.is_empty();
+        let waits =
+            self.settings.watch.is_some() || !self.leaving.is_empty() || !self.commands.is_empty();
         if !over || waits || (self.settings.daemon && serves) {
             return None;
         }
         let finished = *self.finished.get_or_insert_with(Instant::now);
         let seeds = serves && self.listener != Role::None;
-        (!seeds || finished.elapsed() >= self.settings.seed_for).then_some(End::Status(self.status))
+        let stays = self.settings.seed_for.max(self.farewell(finished));
+        (!seeds || finished.elapsed() >= stays).then_some(End::Status(self.status))
     }
 
     /// Somebody wrote to a file that was complete. It is theirs: nothing of it is downloaded again. What is still right
@@ -258,7 +261,7 @@ impl<'a> Supervisor<'a> {
             return Ok(());
         }
         if !std::mem::replace(&mut self.announced, true) {
-            announce_listeners(&self.place.listeners, self.settings.daemon)?;
+            announce_listeners(&self.place.listeners, self.settings)?;
         }
         if self.listener.is_due() {
             // A listener that was ended by a signal shut the sockets down.
@@ -276,10 +279,9 @@ impl<'a> Supervisor<'a> {
                     &self.place,
                     &self.items,
                     &self.handover,
-                    self.settings.model,
+                    self.settings,
                     &self.limits,
                     &self.ledger,
-                    &self.settings.confinement,
                 )
             }));
         }
@@ -309,6 +311,14 @@ impl<'a> Supervisor<'a> {
             self.completed(index);
             return;
         }
+        if self.settings.seed_only {
+            let name = &item.name;
+            crate::logging::complain(&anyhow::anyhow!(
+                "cannot share {name}: it is not what {name}.cascade says; remove that, and it is made anew"
+            ));
+            self.give_up(index, Status::Failed);
+            return;
+        }
         match item
             .data
             .prepare_writing(item.present.count(), self.settings.sources.force)
@@ -322,30 +332,6 @@ impl<'a> Supervisor<'a> {
                 self.give_up(index, Status::Failed);
             }
         }
-    }
-
-    fn completed(&mut self, index: usize) {
-        self.items[index].stage = Stage::Complete;
-        self.items[index].freeze();
-        self.display.update(&self.items);
-        let item = &self.items[index];
-        crate::logging::say(&summary(item));
-        log::debug!("{}", waste(item));
-        if !self.settings.daemon {
-            // A closed pipe is no error: its reader has seen enough, and the file is there.
-            let line = sum_line(&item.hash, item.data.path());
-            if let Err(error) = self.display.aside(|| print_bytes(&line)) {
-                crate::logging::complain(&error);
-                self.status = self.status.max(Status::Failed);
-            }
-        }
-    }
-
-    fn give_up(&mut self, index: usize, status: Status) {
-        self.items[index].stage = Stage::GivenUp(status);
-        self.items[index].progress.set(Figure::GivenUp, 1);
-        self.items[index].discard_if_nothing();
-        self.status = self.status.max(status);
     }
 }
 

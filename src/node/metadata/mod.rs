@@ -1,0 +1,260 @@
+//! Cascade files that are known by their hash only: fetched from peers before anything else is done with them.
+//!
+//! ```text
+//! supervisor
+//! ├─ announcer       one per tracker: lists; peers found → pipe    super::announcer
+//! └─ questioner      one remote peer at a time; its answer → memory file, exit status
+//! ```
+//!
+//! Peers are believed nothing: a process that speaks to one peer checks what it got, and the supervisor hashes it once
+//! more before it writes it beside the data.
+
+mod quest;
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::announcer;
+use super::{FileSpec, Place, Settings, TrackerAddress};
+use crate::confine::Role;
+use crate::download::metadata::Asked;
+use crate::exit::Status;
+use crate::hash::CascadeHash;
+use crate::logging::complain;
+use crate::store::atomic::directory_of;
+use crate::store::open_data;
+use crate::sys::fork;
+use crate::sys::poll::wait_readable;
+use crate::sys::signals::Signals;
+use crate::text::escape_path;
+use crate::wire::peer::MAX_META;
+use quest::Quest;
+
+/// How long the files whose cascade files are there wait for the others.
+const COURTESY: Duration = Duration::from_secs(60);
+/// How often is looked at what is due.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Obtained {
+    /// The files whose cascade files are there now, and how it went with the others.
+    Files(Vec<FileSpec>, Status),
+    /// A signal came first.
+    Stopped(Signal),
+}
+
+/// Sees to it that the cascade file of each of these files is there.
+///
+/// # Errors
+/// Where the system lacks what that needs; a file of which it cannot be got is said, and left out.
+pub fn obtain(
+    files: &[FileSpec],
+    settings: &Settings,
+    trackers: &[TrackerAddress],
+    peers: &[SocketAddr],
+    signals: &Signals,
+) -> anyhow::Result<Obtained> {
+    let (mut there, mut status, mut quests) = (Vec::new(), Status::Done, Vec::new());
+    for file in files {
+        let is_it = |quest: &Quest<'_>| quest.is_for(file);
+        if quests.iter().any(is_it) {
+            continue;
+        }
+        match missing(file) {
+            Ok(None) => there.push(file.clone()),
+            Ok(Some(hash)) => quests.push(Quest::new(file, hash, peers)?),
+            Err(error) => {
+                complain(&error);
+                status = Status::Failed;
+            }
+        }
+    }
+    if !quests.is_empty() {
+        let mut search = Search {
+            settings,
+            trackers,
+            others: !there.is_empty(),
+            quests,
+            announcers: Vec::new(),
+            started: Instant::now(),
+        };
+        let stopped = search.run(signals);
+        search.end();
+        if let Some(signal) = stopped? {
+            return Ok(Obtained::Stopped(signal));
+        }
+        for quest in &search.quests {
+            match quest.outcome {
+                Some(Status::Done) => there.push(quest.file.clone()),
+                outcome => status = status.max(outcome.unwrap_or(Status::Failed)),
+            }
+        }
+    }
+    Ok(Obtained::Files(there, status))
+}
+
+/// The hash of a file whose cascade file has to be fetched; nothing where it is there.
+fn missing(file: &FileSpec) -> anyhow::Result<Option<CascadeHash>> {
+    let Some(hash) = file.hash else {
+        return Ok(None);
+    };
+    let path = escape_path(&file.cascade);
+    match open_data(&file.cascade) {
+        Ok(there) => {
+            let found = read_capped(&there).with_context(|| format!("cannot read {path}"))?;
+            ensure!(
+                CascadeHash::of(&found) == hash,
+                "cannot save the cascade file as {path}: another file has this name"
+            );
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Better known now than after the search.
+            let directory = directory_of(&file.cascade);
+            let is_there = directory.metadata().is_ok_and(|there| there.is_dir());
+            ensure!(
+                is_there,
+                "cannot save {path}: {} is no directory",
+                escape_path(&directory)
+            );
+            Ok(Some(hash))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+    }
+}
+
+/// All of a file, which must not be longer than a cascade file that is transferred.
+fn read_capped(file: &File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    if length > MAX_META {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// The search for all cascade files that are missing.
+struct Search<'a> {
+    settings: &'a Settings,
+    trackers: &'a [TrackerAddress],
+    /// Whether there are files that wait for this.
+    others: bool,
+    quests: Vec<Quest<'a>>,
+    announcers: Vec<Pid>,
+    started: Instant,
+}
+
+impl Search<'_> {
+    /// Searches until all is decided, or a signal comes.
+    fn run(&mut self, signals: &Signals) -> anyhow::Result<Option<Signal>> {
+        self.start_announcers()?;
+        loop {
+            for quest in &mut self.quests {
+                quest.hear()?;
+                quest.ask_peers(&self.settings.confinement);
+            }
+            self.give_up();
+            if self.quests.iter().all(|quest| quest.outcome.is_some()) {
+                return Ok(None);
+            }
+            self.wait(signals)?;
+            if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
+                return Ok(Some(signal));
+            }
+            self.reap()?;
+        }
+    }
+
+    fn start_announcers(&mut self) -> io::Result<()> {
+        let nowhere = Place::nowhere();
+        for tracker in self.trackers {
+            let keep: Vec<_> = self
+                .quests
+                .iter()
+                .map(|quest| quest.found.0.as_fd())
+                .collect();
+            let announced = self.quests.iter().map(Quest::announced).collect();
+            let ports: Vec<u16> = tracker.addresses.iter().map(SocketAddr::port).collect();
+            let role = Role::Announcer { ports: &ports };
+            let life = || announcer::run(tracker, &nowhere, announced);
+            let run = || self.settings.confinement.confined(role, life);
+            self.announcers.push(fork::spawn_leaf(&keep, run)?);
+        }
+        Ok(())
+    }
+
+    fn wait(&self, signals: &Signals) -> io::Result<()> {
+        let mut fds = vec![Some(signals.as_fd())];
+        fds.extend(self.quests.iter().map(|quest| Some(quest.found.1.as_fd())));
+        if wait_readable(&fds, Some(TICK))?[0] {
+            signals.clear();
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid, status),
+                // Signals have no number that an answer has.
+                Ok(WaitStatus::Signaled(pid, _, _)) => (pid, -1),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let announcers = self.announcers.len();
+            self.announcers.retain(|announcer| *announcer != pid);
+            ensure!(
+                self.announcers.len() == announcers,
+                "cannot ask the trackers: an announcer ended"
+            );
+            for quest in &mut self.quests {
+                quest.answered(pid, Asked::from_exit_status(status));
+            }
+        }
+    }
+
+    /// Ends the searches for which there is no hope, or no time.
+    fn give_up(&mut self) {
+        let waited = self.started.elapsed();
+        let done = |quest: &Quest<'_>| quest.outcome == Some(Status::Done);
+        let others = self.others || self.quests.iter().any(done);
+        let patient = self.settings.daemon || !self.trackers.is_empty();
+        let timeout = self.settings.timeout.filter(|timeout| waited >= *timeout);
+        for quest in &mut self.quests {
+            let why = if let Some(timeout) = timeout {
+                let timeout = humantime::format_duration(timeout);
+                format!("nobody sent it for {timeout}")
+            } else if others && waited >= COURTESY {
+                "nobody has sent it, and the other files wait".into()
+            } else if !patient && quest.is_hopeless() {
+                "no peer is left to ask".into()
+            } else {
+                continue;
+            };
+            quest.fail(Status::DataMissing, &why);
+        }
+    }
+
+    /// Ends the processes.
+    fn end(&mut self) {
+        let questioners = self.quests.iter().flat_map(Quest::questioners);
+        for pid in questioners.chain(self.announcers.iter().copied()) {
+            // A child that just ended is a zombie of ours: the pid cannot be another's.
+            let _ = kill(pid, Signal::SIGKILL);
+            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Counting copies: by the blocks that were sent, and by the maps of those whom the tracker names.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Shared;
+use super::ledger::Ledger;
+use super::watch::Watchers;
+use crate::confine::{Confinement, Role};
+use crate::download::progress::Progress;
+use crate::download::report::Heard;
+use crate::hash::CascadeHash;
+use crate::net::address::Advertised;
+use crate::net::reach;
+use crate::node::TrackerAddress;
+use crate::node::announcer::{self, Announced};
+use crate::node::item::found_pipe;
+use crate::service::blocks::Sent;
+use crate::store::bitmap::Bitmap;
+use crate::sys::fork;
+use crate::sys::pipe::{Received, Receiver, Sender};
+
+/// How far the copies are that are waited for.
+#[derive(Debug)]
+pub struct Copies {
+    wanted: usize,
+    tracker: TrackerAddress,
+    advertise: Option<Advertised>,
+    confinement: Confinement,
+    files: Vec<Counted>,
+    ledger: Ledger,
+    watchers: Watchers,
+    lister: Option<Pid>,
+}
+
+/// A file whose copies are counted.
+#[derive(Debug)]
+struct Counted {
+    name: String,
+    hash: CascadeHash,
+    blocks: u32,
+    found: (Sender<Heard>, Receiver<Heard>),
+    /// For the lister: a block that is never present.
+    present: Bitmap,
+    progress: Progress,
+}
+
+impl Copies {
+    /// So many are wanted of each file. `advertise` is what the peer is called that shares them.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor or memory left.
+    pub fn new(
+        wanted: u32,
+        files: &[Shared],
+        tracker: TrackerAddress,
+        advertise: Option<Advertised>,
+        confinement: Confinement,
+    ) -> io::Result<Self> {
+        let mut ledger = Ledger::default();
+        let mut counted = Vec::new();
+        for file in files {
+            ledger.open(file.hash, file.geometry);
+            counted.push(Counted {
+                name: file.name.as_str().into(),
+                hash: file.hash,
+                blocks: file.geometry.blocks(),
+                found: found_pipe()?,
+                present: Bitmap::new(1)?,
+                progress: Progress::new()?,
+            });
+        }
+        Ok(Self {
+            wanted: wanted as usize,
+            tracker,
+            advertise,
+            confinement,
+            files: counted,
+            ledger,
+            watchers: Watchers::default(),
+            lister: None,
+        })
+    }
+
+    /// What becomes readable when a peer was found.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.files.iter().map(|file| file.found.1.as_fd())
+    }
+
+    /// Starts what is due; meets those whom the tracker names. Our own peer, at this port, is none of them.
+    ///
+    /// # Errors
+    /// As fork(2) and read(2).
+    pub fn watch(&mut self, own_port: u16) -> io::Result<()> {
+        if self.lister.is_none() {
+            let keep: Vec<_> = self.files.iter().map(|file| file.found.0.as_fd()).collect();
+            let announced = self.files.iter().map(Counted::announced).collect();
+            let addresses = self.tracker.addresses.iter();
+            let ports: Vec<u16> = addresses.map(SocketAddr::port).collect();
+            let role = Role::Announcer { ports: &ports };
+            let life = || announcer::list_often(&self.tracker, announced);
+            let list = || self.confinement.confined(role, life);
+            self.lister = Some(fork::spawn_leaf(&keep, list)?);
+        }
+        for file in &self.files {
+            while let Received::Record(heard) = file.found.1.receive()? {
+                if let Heard::Peer(peer) = heard
+                    && !is_ourselves(peer, own_port, self.advertise)
+                    && !self.ledger.has_all(peer.ip(), file.hash)
+                {
+                    self.watchers.meet(file.hash, peer, file.blocks);
+                }
+            }
+        }
+        self.watchers.start(&self.confinement)
+    }
+
+    /// A block was sent.
+    pub fn sent(&mut self, to: IpAddr, sent: Sent) {
+        if self.ledger.sent(to, sent.hash, sent.block) {
+            self.say(to, sent.hash);
+        }
+    }
+
+    /// A process ended, which may be one of these.
+    ///
+    /// # Errors
+    /// Where the lister ended, which it should not.
+    pub fn ended(&mut self, pid: Pid, status: Option<i32>) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.lister.take_if(|lister| *lister == pid).is_none(),
+            "cannot count copies: the process that asks the tracker ended"
+        );
+        if let Some((hash, peer)) = self.watchers.ended(pid, status)
+            && self.ledger.complete(peer.ip(), hash)
+        {
+            self.say(peer.ip(), hash);
+        }
+        Ok(())
+    }
+
+    /// Whether each file has as many copies as are wanted.
+    pub fn are_enough(&self) -> bool {
+        let enough = |file: &Counted| self.ledger.copies(file.hash) >= self.wanted;
+        self.files.iter().all(enough)
+    }
+
+    /// Ends the processes; they are reaped as children are whose parent ends.
+    pub fn stop(&mut self) {
+        self.watchers.stop();
+        if let Some(lister) = self.lister.take() {
+            let _ = kill(lister, Signal::SIGKILL);
+        }
+    }
+
+    fn say(&self, who: IpAddr, hash: CascadeHash) {
+        let file = self.files.iter().find(|file| file.hash == hash);
+        let name = file.map_or("?", |file| &file.name);
+        let (copies, wanted) = (self.ledger.copies(hash), self.wanted);
+        log::info!("{who} has all of {name}: {copies} of {wanted}");
+    }
+}
+
+impl Counted {
+    fn announced(&self) -> Announced<'_> {
+        Announced {
+            name: &self.name,
+            hash: self.hash,
+            present: &self.present,
+            progress: &self.progress,
+            found: &self.found.0,
+        }
+    }
+}
+
+/// Whether a tracker's record is that of the peer that shares the files.
+fn is_ourselves(peer: SocketAddr, own_port: u16, advertise: Option<Advertised>) -> bool {
+    let advertised = advertise.is_some_and(|own| IpAddr::V4(own.address) == peer.ip());
+    let port = advertise.and_then(|own| own.port).unwrap_or(own_port);
+    peer.port() == port && (advertised || reach::is_own(peer.ip()))
+}

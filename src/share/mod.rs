@@ -1,0 +1,251 @@
+//! Sharing files: a supervisor of the roles that are there already, and the count of copies.
+//!
+//! ```text
+//! supervisor
+//! ├─ tracker   unless another one is named                crate::service::tracker
+//! ├─ peer      a node that only seeds; what it does → pipe    crate::node
+//! ├─ lister    where copies are counted; peers found → pipe   crate::node::announcer
+//! └─ watcher   where copies are counted: one remote peer; its map is full → exit status   watch
+//! ```
+//!
+//! The supervisor never reads a byte that a stranger sent.
+
+mod copies;
+pub mod ledger;
+pub mod tracker;
+pub mod watch;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::cascade_file::Geometry;
+use crate::exit::Status;
+use crate::hash::CascadeHash;
+use crate::net::address::HostPort;
+use crate::net::link::{FileName, Link};
+use crate::node::told::Told;
+use crate::output::print_bytes;
+use crate::sys::pipe::{Received, Receiver};
+use crate::sys::poll::wait_readable;
+use crate::sys::signals::Signals;
+pub use copies::Copies;
+
+/// How often is looked at what is due.
+const TICK: Duration = Duration::from_millis(200);
+/// How long the peer's transfers may take to finish, and a little more.
+const GRACE: Duration = Duration::from_secs(12);
+
+/// A file that is shared.
+#[derive(Debug)]
+pub struct Shared {
+    /// The data.
+    pub data: PathBuf,
+    /// What describes them.
+    pub cascade: PathBuf,
+    /// The name under which others save it.
+    pub name: FileName,
+    /// Its name on the network.
+    pub hash: CascadeHash,
+    /// Its blocks.
+    pub geometry: Geometry,
+}
+
+/// The processes of a share, and what they are for.
+#[derive(Debug)]
+pub struct Sharing {
+    /// The files.
+    pub files: Vec<Shared>,
+    /// The tracker as others reach it.
+    pub tracker: HostPort,
+    /// The tracker's process, where it is ours.
+    pub tracker_role: Option<Pid>,
+    /// The peer's process.
+    pub peer_role: Pid,
+    /// What the peer tells.
+    pub told: Receiver<Told>,
+    /// The copies that are waited for.
+    pub copies: Option<Copies>,
+    /// Files that are complete and whose link was not printed, for the peer does not listen yet.
+    pub waiting: Vec<CascadeHash>,
+    /// Where the peer listens, once it does.
+    pub port: Option<u16>,
+}
+
+impl Sharing {
+    /// Prints links as their files become ready, and goes on until a signal, until there are copies enough, or until
+    /// a role ended.
+    ///
+    /// # Errors
+    /// Where the loop cannot go on, or a role ended that should not have.
+    pub fn run(&mut self, signals: &Signals) -> anyhow::Result<Status> {
+        loop {
+            self.hear()?;
+            self.print_links()?;
+            if let (Some(copies), Some(port)) = (&mut self.copies, self.port) {
+                copies.watch(port)?;
+                if copies.are_enough() {
+                    return Ok(Status::Done);
+                }
+            }
+            self.wait(signals)?;
+            if signals
+                .take_any(&[Signal::SIGTERM, Signal::SIGINT])
+                .is_some()
+            {
+                return Ok(Status::Done);
+            }
+            if let Some(status) = self.reap()? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Takes what the peer has told.
+    fn hear(&mut self) -> io::Result<()> {
+        loop {
+            match self.told.receive()? {
+                Received::Record(Told::Listening(port)) => {
+                    self.port.get_or_insert(port);
+                }
+                Received::Record(Told::Complete(hash)) => self.waiting.push(hash),
+                Received::Record(Told::Sent(to, sent)) => {
+                    if let Some(copies) = &mut self.copies {
+                        copies.sent(to, sent);
+                    }
+                }
+                Received::Garbage => log::warn!("a report that is none was ignored"),
+                Received::Empty | Received::Closed => return Ok(()),
+            }
+        }
+    }
+
+    /// Prints what to type elsewhere.
+    fn print_links(&mut self) -> anyhow::Result<()> {
+        if self.port.is_none() {
+            return Ok(());
+        }
+        for hash in std::mem::take(&mut self.waiting) {
+            if let Some(file) = self.files.iter().find(|file| file.hash == hash) {
+                let link = Link {
+                    tracker: self.tracker.clone(),
+                    hash,
+                    name: file.name.clone(),
+                };
+                print_bytes(format!("cascade get {}\n", quoted(&link.to_string())).as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, signals: &Signals) -> io::Result<()> {
+        let mut fds = vec![Some(signals.as_fd()), Some(self.told.as_fd())];
+        fds.extend(self.copies.iter().flat_map(Copies::descriptors).map(Some));
+        if wait_readable(&fds, Some(TICK))?[0] {
+            signals.clear();
+        }
+        Ok(())
+    }
+
+    /// Reaps what ended; answers the status with which it is all over, if it is.
+    fn reap(&mut self) -> anyhow::Result<Option<Status>> {
+        loop {
+            let (pid, status, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => {
+                    (pid, Some(status), format!("exit status {status}"))
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, None, format!("signal {} ({signal})", signal as i32))
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if self.tracker_role.take_if(|role| *role == pid).is_some() {
+                anyhow::bail!("cannot go on sharing: the tracker ended: {how}");
+            }
+            if self.peer_role == pid {
+                self.peer_role = Pid::from_raw(0);
+                // It has said why.
+                anyhow::ensure!(
+                    status == Some(1),
+                    "cannot go on sharing: the peer ended: {how}"
+                );
+                return Ok(Some(Status::Failed));
+            }
+            if let Some(copies) = &mut self.copies {
+                copies.ended(pid, status)?;
+            }
+        }
+    }
+
+    /// Ends the processes: the peer, which takes leave of the tracker, and then the tracker. A second signal, or the
+    /// end of the grace, ends them at once.
+    ///
+    /// # Errors
+    /// Where they cannot be waited for.
+    pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
+        if let Some(copies) = &mut self.copies {
+            copies.stop();
+        }
+        let deadline = Instant::now() + GRACE;
+        let peer = Some(self.peer_role).filter(|pid| pid.as_raw() > 0);
+        for role in peer.into_iter().chain(self.tracker_role) {
+            signal(role, Signal::SIGTERM);
+            end(role, signals, deadline)?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the end of a child.
+fn end(child: Pid, signals: &Signals, deadline: Instant) -> io::Result<()> {
+    loop {
+        let again = signals
+            .take_any(&[Signal::SIGTERM, Signal::SIGINT])
+            .is_some();
+        if again || Instant::now() >= deadline {
+            signal(child, Signal::SIGKILL);
+        }
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => {
+                if wait_readable(&[Some(signals.as_fd())], Some(TICK))?[0] {
+                    signals.clear();
+                }
+            }
+            Err(Errno::EINTR) => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn signal(pid: Pid, signal: Signal) {
+    // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
+    let _ = kill(pid, signal);
+}
+
+/// A link as a shell takes it: the brackets of an IPv6 address are a pattern to it.
+fn quoted(link: &str) -> String {
+    if link.contains('[') {
+        format!("'{link}'")
+    } else {
+        link.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_quoted_only_where_a_shell_would_take_it_for_a_pattern() {
+        assert_eq!(quoted("cascade://h:1/x"), "cascade://h:1/x");
+        assert_eq!(quoted("cascade://[::1]:1/x"), "'cascade://[::1]:1/x'");
+    }
+}

@@ -1,0 +1,149 @@
+//! Watching the others complete their copies: a process for each peer that a tracker names, which asks for its map
+//! (WANT_MAP, PROTOCOL §5) until that has every block.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::confine::{Confinement, Role};
+use crate::download::extension::Conversation;
+use crate::hash::CascadeHash;
+use crate::sys::fork;
+use crate::wire::peer::Extension;
+
+/// How often a peer is asked.
+const EVERY: Duration = Duration::from_millis(250);
+/// How many are watched at the same time, over all files.
+const AT_ONCE: usize = 128;
+/// How many are remembered.
+const MOST: usize = 4096;
+/// A peer that does not answer is asked again after so long, at first and at most; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// Who is watched.
+type Key = (CascadeHash, SocketAddr);
+
+/// The peers of all files.
+#[derive(Debug, Default)]
+pub struct Watchers {
+    peers: HashMap<Key, Watched>,
+}
+
+/// A peer and a file.
+#[derive(Debug)]
+struct Watched {
+    blocks: u32,
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Due(Instant),
+    Watching(Pid),
+    /// It has everything.
+    Done,
+}
+
+impl Watchers {
+    /// A tracker names this peer for a file of so many blocks.
+    pub fn meet(&mut self, hash: CascadeHash, peer: SocketAddr, blocks: u32) {
+        if self.peers.len() < MOST {
+            self.peers.entry((hash, peer)).or_insert(Watched {
+                blocks,
+                failures: 0,
+                state: State::Due(Instant::now()),
+            });
+        }
+    }
+
+    /// Starts the processes that are due.
+    ///
+    /// # Errors
+    /// As fork(2).
+    pub fn start(&mut self, confinement: &Confinement) -> io::Result<()> {
+        let now = Instant::now();
+        let is_watching = |watched: &&Watched| matches!(watched.state, State::Watching(_));
+        let room = AT_ONCE.saturating_sub(self.peers.values().filter(is_watching).count());
+        let is_due = |watched: &Watched| matches!(watched.state, State::Due(at) if at <= now);
+        let due = self.peers.iter_mut().filter(|(_, watched)| is_due(watched));
+        for ((hash, peer), watched) in due.take(room) {
+            let role = Role::Worker { port: peer.port() };
+            let life = || watch(*peer, *hash, watched.blocks);
+            let pid = fork::spawn_leaf(&[], || confinement.confined(role, life))?;
+            watched.state = State::Watching(pid);
+        }
+        Ok(())
+    }
+
+    /// A process ended; answers whom it saw complete.
+    pub fn ended(&mut self, pid: Pid, status: Option<i32>) -> Option<Key> {
+        let is_it = |watched: &Watched| matches!(watched.state, State::Watching(own) if own == pid);
+        let (key, watched) = self.peers.iter_mut().find(|(_, watched)| is_it(watched))?;
+        if status == Some(0) {
+            watched.state = State::Done;
+            return Some(*key);
+        }
+        let pause = FIRST_PAUSE * 2u32.pow(watched.failures.min(8));
+        watched.failures += 1;
+        watched.state = State::Due(Instant::now() + pause.min(LONGEST_PAUSE));
+        None
+    }
+
+    /// Ends all processes; they are reaped as others are.
+    pub fn stop(&mut self) {
+        for (_, watched) in self.peers.drain() {
+            if let State::Watching(pid) = watched.state {
+                // A child that just ended is a zombie of ours: the pid cannot be another's.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// The life of a process: 0 when the peer has every block, 1 when it cannot be asked any more.
+fn watch(peer: SocketAddr, hash: CascadeHash, blocks: u32) -> u8 {
+    let length = u64::from(blocks.div_ceil(8));
+    let Ok(mut conversation) = Conversation::begin(peer) else {
+        return 1;
+    };
+    while let Ok(map) = conversation.ask(hash, Extension::Map, length) {
+        if is_full(&map, blocks) {
+            return 0;
+        }
+        if map.len() as u64 != length {
+            return 1;
+        }
+        sleep(EVERY);
+    }
+    1
+}
+
+/// Whether a map says that every block is present.
+fn is_full(map: &[u8], blocks: u32) -> bool {
+    let bit = |block: u32| {
+        let byte = map.get(block as usize / 8);
+        byte.is_some_and(|byte| byte & (0x80 >> (block % 8)) != 0)
+    };
+    map.is_empty() || (0..blocks).all(bit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_full_where_it_is_empty_or_has_every_bit() {
+        assert!(is_full(&[], 9));
+        assert!(is_full(&[0xff, 0x80], 9));
+        assert!(!is_full(&[0xff, 0x00], 9));
+        assert!(!is_full(&[0xff], 9));
+        assert!(!is_full(&[0xfe, 0x80], 9));
+    }
+}
