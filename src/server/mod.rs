@@ -32,13 +32,14 @@
 //! use std::thread;
 //!
 //! use cascade::net::listen;
-//! use cascade::server::{self, Limits, Model};
+//! use cascade::server::{self, Ledger, Limits, Model};
 //! use cascade::service::echo::EchoService;
 //! use cascade::sys::signals::Signals;
 //! use nix::sys::signal::{Signal, kill};
 //! use nix::unistd::Pid;
 //!
-//! let listeners = listen::open(&["127.0.0.1:0".parse()?])?;
+//! let limits = Limits::patient();
+//! let listeners = listen::open(&["127.0.0.1:0".parse()?], limits.backlog)?;
 //! let address = listeners[0].local_addr()?;
 //! // Before the client exists: its thread leaves the signals to the loop.
 //! let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT])?;
@@ -50,10 +51,10 @@
 //!     kill(Pid::this(), Signal::SIGTERM)?;
 //!     Ok(line)
 //! });
-//! let (service, limits) = (EchoService::quiet(), Limits::patient());
-//! let tally = server::serve(Model::Thread, &listeners, &service, &limits, &signals)?;
+//! let (service, ledger) = (EchoService::quiet(), Ledger::new()?);
+//! server::serve(Model::Thread, &listeners, &service, &limits, &ledger, &signals)?;
 //! assert_eq!(client.join().expect("it ends")?, "hello\n");
-//! assert!(tally.to_string().starts_with("1 connection"));
+//! assert!(ledger.tally().to_string().starts_with("1 connection"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -25,6 +25,7 @@
 //! let geometry = Geometry::new(2000, 1000)?;
 //! let rules = Rules {
 //!     max_workers: 4,
+//!     cores: 2,
 //!     spread: 8,
 //!     maps: false,
 //!     unshared_above: 1 << 20,
