@@ -172,9 +172,7 @@ fn the_state_is_saved_while_the_tracker_runs(model: &'static str) {
         let pool = if model == "prethread" { POOL } else { 0 };
         // One more is there all the time, which writes the file.
         let processes = 1 + subject.processes();
-        now.len() == processes
-            && threads == processes + pool
-            && zombies(now.into_keys()).is_empty()
+        now.len() == processes && threads == processes + pool && zombies(now.into_keys()).is_empty()
     });
     let Subject { server, scene, .. } = subject;
     server.stop();
