@@ -170,8 +170,7 @@ fn the_state_is_saved_while_the_tracker_runs(model: &'static str) {
         let now = subject.inventory();
         let threads: usize = now.values().map(|(_, threads)| threads).sum();
         let pool = if model == "prethread" { POOL } else { 0 };
-        // One more is there all the time, which writes the file.
-        let processes = 1 + subject.processes();
+        let processes = subject.processes();
         now.len() == processes && threads == processes + pool && zombies(now.into_keys()).is_empty()
     });
     let Subject { server, scene, .. } = subject;

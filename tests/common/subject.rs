@@ -38,6 +38,8 @@ pub struct Subject {
     pub model: &'static str,
     pub sample: Sample,
     pub server: Server,
+    /// Processes that do for a confined tracker what takes a path: open its configuration, write its state.
+    outside: usize,
     // After the server, which it outlives.
     pub scene: Scene,
 }
@@ -123,7 +125,9 @@ impl Setup {
             self.sample.write_cascade(&scene.path(""));
         }
         let server = self.invocation(&scene).serve();
+        let takes_path = |option: &&String| matches!(option.as_str(), "--config" | "--state");
         Subject {
+            outside: self.options.iter().filter(takes_path).count(),
             kind: self.kind,
             model: self.model,
             sample: self.sample,
@@ -253,7 +257,7 @@ impl Subject {
     pub fn processes(&self) -> usize {
         let roles = if self.kind == Kind::Peer { 2 } else { 1 };
         let members = if self.model == "prefork" { POOL } else { 0 };
-        roles + members
+        roles + members + self.outside
     }
 
     /// What each process has.

@@ -180,14 +180,14 @@ fn only_their_own(trial: &Trial, children: usize) {
             .filter(|target| target.to_string_lossy().starts_with("socket:"))
             .count()
     };
-    // Of a tracker the pipe for reports; of a peer the data file and the cascade file.
-    let given = match trial.subject.kind {
-        Kind::Echo => 0,
-        Kind::Tracker => 1,
-        Kind::Peer => 2,
+    // Of a tracker the socket for reports; of a peer the data file and the cascade file.
+    let (own, given) = match trial.subject.kind {
+        Kind::Echo => (1, 0),
+        Kind::Tracker => (2, 1),
+        Kind::Peer => (1, 2),
     };
     for pid in trial.serving() {
-        let holds = || sockets(&pid) == 1 && procfs::count(pid, "fd") <= 4 + given;
+        let holds = || sockets(&pid) == own && procfs::count(pid, "fd") <= 4 + given;
         assert!(
             holds_within(Duration::from_secs(10), holds),
             "{pid} has {} descriptors, {} sockets",
