@@ -18,6 +18,7 @@ use crate::node::TrackerAddress;
 use crate::server::{self, Ledger, Limits, Model};
 use crate::service::tracker::TrackerService;
 use crate::sys::fork;
+use crate::sys::signals::Signals;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
 
@@ -119,7 +120,7 @@ impl TrackerPlace {
     /// Starts our own tracker for these files; nothing where it is another's.
     ///
     /// # Errors
-    /// As fork(2), and where there is no room for the registry.
+    /// As fork(2).
     pub fn start(
         &self,
         hashes: &[CascadeHash],
@@ -128,40 +129,39 @@ impl TrackerPlace {
         if self.listeners.is_empty() {
             return Ok(None);
         }
+        let keep: Vec<_> = self.listeners.iter().map(AsFd::as_fd).collect();
+        let life = |signals| match self.serve(hashes, confinement, &signals) {
+            Ok(()) => 0,
+            Err(error) => {
+                crate::logging::complain(&error);
+                1
+            }
+        };
+        fork::spawn_role(&keep, &[], life).map(Some)
+    }
+
+    /// The tracker's whole life. Its process makes the registry: no other could write it.
+    fn serve(
+        &self,
+        hashes: &[CascadeHash],
+        confinement: &Confinement,
+        signals: &Signals,
+    ) -> anyhow::Result<()> {
         let policy = Policy {
             tracked: Tracked::Named(hashes.iter().copied().collect()),
             good_ips: Default::default(),
             ban_private: false,
         };
-        let registry = Registry::new(PEERS, TTL, &policy.tracked, RandomState::new())?;
+        let registry = Registry::new(PEERS, TTL, &policy.tracked, RandomState::new())
+            .context("cannot make room for peers")?;
         let service = TrackerService::new(policy, registry);
-        let ledger = Ledger::new()?;
-        let keep: Vec<_> = self.listeners.iter().map(AsFd::as_fd).collect();
-        let role = Role::Server {
+        let (limits, ledger) = (Limits::default(), Ledger::new()?);
+        confinement.enter(Role::Server {
             threads: false,
             tables: false,
-        };
-        let serve = |signals| {
-            let limits = Limits::default();
-            let served = confinement.enter(role).and_then(|()| {
-                Ok(server::serve(
-                    Model::Process,
-                    &self.listeners,
-                    &service,
-                    &limits,
-                    &ledger,
-                    &signals,
-                )?)
-            });
-            match served.context("cannot serve") {
-                Ok(()) => 0,
-                Err(error) => {
-                    crate::logging::complain(&error);
-                    1
-                }
-            }
-        };
-        fork::spawn_role(&keep, &[], serve).map(Some)
+        })?;
+        let (model, listeners) = (Model::Process, &self.listeners);
+        server::serve(model, listeners, &service, &limits, &ledger, signals).context("cannot serve")
     }
 }
 
