@@ -1,0 +1,138 @@
+//! The command line: what can be typed. No I/O; what it means is decided in [`crate::commands`].
+
+mod local;
+mod serving;
+mod tools;
+mod transfer;
+mod values;
+
+use clap::builder::PossibleValuesParser;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use local::{Create, Info, Verify};
+pub use serving::{Echo, EchoClient, EchoServe, EchoSide, LimitOptions, ServerOptions, Tracker};
+pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell};
+pub use transfer::{Get, List, Peer, Reporting, Share, Sources};
+pub use values::{Target, Wanted};
+
+/// The port on which a tracker listens by default.
+pub const TRACKER_PORT: u16 = 8888;
+
+/// Share files in a peer-to-peer network, every block verified.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cascade",
+    version,
+    about,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = false,
+    infer_subcommands = false,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that it asked for.
+    pub fn typed() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::with_topics().try_get_matches()?)
+    }
+
+    /// The command line, with the topics that `help` has: the commands, and [`PAGES`].
+    pub fn with_topics() -> clap::Command {
+        let cli = Self::command();
+        let commands = cli
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set() && command.get_name() != "help")
+            .map(|command| command.get_name().to_owned());
+        let pages = PAGES.map(|(topic, _, _)| topic.to_owned());
+        let topics = PossibleValuesParser::new(commands.chain(pages).collect::<Vec<_>>());
+        cli.mut_subcommand("help", |help| {
+            help.mut_arg("topic", |topic| topic.value_parser(topics))
+        })
+    }
+}
+
+/// What `help` knows besides the commands that have a page of their own, and the section and name of the page.
+pub const PAGES: [(&str, &str, &str); 4] = [
+    ("help", "1", "cascade"),
+    ("cascade", "1", "cascade"),
+    ("format", "5", "cascade"),
+    ("protocol", "7", "cascade-protocol"),
+];
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make cascade files, which describe data files block by block
+    Create(Create),
+    /// Show what cascade files say
+    Info(Info),
+    /// Check data files against their cascade files
+    Verify(Verify),
+    /// Run a tracker, which knows the peers of each file
+    Tracker(Tracker),
+    /// List the peers that a tracker knows for a file
+    List(List),
+    /// Download files, serving what is there meanwhile
+    Get(Get),
+    /// Run a peer, which serves files and downloads what is missing
+    Peer(Peer),
+    /// Share files in one go: describe them, run a tracker and a peer, print the line to run elsewhere
+    Share(Share),
+    /// Echo lines: a server to try the models with, and its client
+    Echo(Echo),
+    /// Measure the server models against each other on this machine
+    Compare(Compare),
+    /// Show the manual page of a command, a format or the protocol
+    Help(Help),
+    /// Print what makes a shell complete the command line
+    Completions(Completions),
+    /// A process of a comparison, which starts it
+    #[command(hide = true)]
+    ComparePart(ComparePart),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Model;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let typed = [
+            "cascade",
+            "compare",
+            "--models",
+            "event,process",
+            "--clients",
+            "1,4",
+        ];
+        let Ok(Cli {
+            command: Command::Compare(compare),
+        }) = Cli::try_parse_from(typed)
+        else {
+            panic!("it can be understood");
+        };
+        assert_eq!(compare.models, [Model::Event, Model::Process]);
+        assert_eq!(compare.clients, [1, 4]);
+        for list in ["0", "4001", "1,,2", "x"] {
+            assert!(Cli::try_parse_from(["cascade", "compare", "--clients", list]).is_err());
+        }
+    }
+}

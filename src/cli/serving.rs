@@ -1,0 +1,140 @@
+//! Options that servers share, and the servers: `tracker`, `echo`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::values::{Target, duration, patience, pool_size, target_parser};
+use crate::confine::ConfineOptions;
+use crate::net::address::{ListenAddress, Port};
+use crate::server::{Model, limits};
+
+/// Options that all servers share: how they have several clients at once.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ServerOptions {
+    /// How several clients are served at once
+    #[arg(long, value_enum, default_value_t, value_name = "MODEL")]
+    pub model: Model,
+    /// Members of the pool of prethread and prefork
+    #[arg(long, value_name = "N", value_parser = pool_size, default_value_t = limits::DEFAULT_POOL)]
+    pub pool: usize,
+}
+
+/// Options that all servers share: what they grant their clients.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LimitOptions {
+    /// Serve so many connections at once; others wait [default: what the system allows, at most 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_connections: Option<u32>,
+    /// Serve so many connections of one address at once; others are closed [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_per_address: Option<u32>,
+    /// Close a connection that is silent for so long between requests [default: 5; of echo, 1h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub idle_timeout: Option<Duration>,
+    /// Close a connection on which a whole request takes longer [default: 10; of echo, 1h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub request_timeout: Option<Duration>,
+    /// Close a connection whose client takes no byte for so long [default: 30; of echo, 1h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub send_timeout: Option<Duration>,
+    /// Close a connection after so long in any case [default: 1h; of echo, 24h]
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub max_lifetime: Option<Duration>,
+    /// Let transfers go on for so long after a signal to stop [default: 10]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub grace: Option<Duration>,
+    /// Let so many connections wait to be accepted [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub backlog: Option<u16>,
+}
+
+/// `cascade tracker`
+#[derive(Debug, Args)]
+pub struct Tracker {
+    /// Where to listen [default: 8888, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// Read port, hashes and good peers from this JSON file
+    #[arg(short, long, value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Track any hash, not only those that are named
+    #[arg(long)]
+    pub open: bool,
+    /// Forget a peer this long after it was last seen
+    #[arg(long, value_name = "SECONDS", value_parser = duration, default_value = "1800")]
+    pub ttl: Duration,
+    /// Room for so many peers, over all hashes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value_t = 65_536)]
+    pub max_peers: u32,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// What they are granted.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// Keep the registered peers in this file over a restart
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// What is left to a process that strangers have taken over.
+    #[command(flatten)]
+    pub confine: ConfineOptions,
+    /// Log every connection
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Cascade files or hashes to track
+    #[arg(value_name = "CASCADE|HASH", value_hint = ValueHint::FilePath, value_parser = target_parser())]
+    pub targets: Vec<Target>,
+}
+
+/// `cascade echo`
+#[derive(Debug, Args)]
+pub struct Echo {
+    /// Which side.
+    #[command(subcommand)]
+    pub side: EchoSide,
+}
+
+/// The two sides of an echo.
+#[derive(Debug, Subcommand)]
+pub enum EchoSide {
+    /// Send every line back
+    Serve(EchoServe),
+    /// Send each line of standard input, print what comes back
+    Client(EchoClient),
+}
+
+/// `cascade echo serve`
+#[derive(Debug, Args)]
+pub struct EchoServe {
+    /// Where to listen [default: a free port, on every address]
+    #[arg(short, long, value_name = "[ADDR:]PORT")]
+    pub listen: Vec<ListenAddress>,
+    /// How clients are served.
+    #[command(flatten)]
+    pub server: ServerOptions,
+    /// What they are granted.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// What is left to a process that strangers have taken over.
+    #[command(flatten)]
+    pub confine: ConfineOptions,
+    /// Log the names of clients as well; implies --verbose
+    #[arg(short, long)]
+    pub resolve: bool,
+    /// Log every connection, and what it sends
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `cascade echo client`
+#[derive(Debug, Args)]
+pub struct EchoClient {
+    /// The server: a name or an address
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Its port: a number or the name of a service
+    #[arg(value_name = "PORT")]
+    pub port: Port,
+}
