@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Status, print};
 use crate::cli::Compare;
+use crate::compare::cell::CellReport;
 use crate::compare::claims::{self, Evidence};
 use crate::compare::cost;
 use crate::compare::harness::Fixture;
@@ -20,7 +21,7 @@ use crate::compare::measure;
 use crate::compare::part::Stop;
 use crate::compare::plan::{Plan, ServiceKind};
 use crate::compare::registry::{self, Filled};
-use crate::compare::report::{self, CellReport, FORMAT, Report};
+use crate::compare::report::{self, FORMAT, Report};
 use crate::compare::terminal::{self, Paint};
 use crate::server::Model;
 use crate::store::atomic::{self, Existing};

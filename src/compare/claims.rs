@@ -5,11 +5,11 @@
 
 use serde::Serialize;
 
+use super::cell::CellReport;
 use super::cost::{Cost, Kind, Sharing};
 use super::isolation::Isolation;
 use super::machine::Machine;
 use super::plan::Mode;
-use super::report::CellReport;
 use super::units::{count, cycles, micros, range, ratio};
 
 /// Less than this is no difference, on a machine with other things to do.

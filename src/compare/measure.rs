@@ -3,12 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use super::cell::{CellReport, IdleMemory};
 use super::harness::{Fixture, Server};
 use super::load::{Go, Order, Prepared, Sample};
 use super::part::{Complaints, Part, Stop};
 use super::plan::{Cell, Mode, Plan};
 use super::proc::Pss;
-use super::report::{CellReport, IdleMemory};
 use super::stats::{self, Latency, Spread};
 use super::traffic::Traffic;
 

@@ -15,7 +15,7 @@
 //! | [`registry`] | what a list costs where a tracker knows a million peers |
 //! | [`machine`] | where all this runs |
 //! | [`claims`] | what the textbook says, judged |
-//! | [`report`] | everything that was found |
+//! | [`cell`], [`report`] | what was found of one model under one load, and everything |
 //! | [`layout`] | lines and bars for a terminal |
 //! | [`units`] | figures as people read them |
 //! | [`terminal`], [`html`], [`svg`], [`plots`] | the report for a terminal and as a page |
@@ -23,6 +23,7 @@
 //! The process that compares has one thread and no part in what it measures: servers, generators and whatever else
 //! is measured are parts of their own, one at a time.
 
+pub mod cell;
 pub mod claims;
 pub mod cost;
 pub mod crashable;

@@ -11,12 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::cell::CellReport;
 use super::harness::{self, Server};
 use super::load;
 use super::measure::{self, Round};
 use super::part::{self, Complaints, Part, Stop};
 use super::plan::{Cell, Mode, Plan, Subject};
-use super::report::CellReport;
 use super::traffic::Traffic;
 use crate::hash::CascadeHash;
 use crate::server::Model;

@@ -1,12 +1,13 @@
 //! A made-up report, for the tests of what is made of reports.
 
+use super::cell::{CellReport, IdleMemory};
 use super::claims::{Claim, Verdict};
 use super::cost::{Cost, Kind, Sharing};
 use super::isolation::Isolation;
 use super::machine::Machine;
 use super::plan::{Mode, ServiceKind};
 use super::registry::Filled;
-use super::report::{CellReport, FORMAT, IdleMemory, Report};
+use super::report::{FORMAT, Report};
 use super::stats::{Latency, Spread};
 
 fn spread(median: f64) -> Spread {

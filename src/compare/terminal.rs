@@ -2,12 +2,13 @@
 
 pub mod registry;
 
+use super::cell::CellReport;
 use super::claims::{Claim, Verdict};
 use super::cost::Cost;
 use super::isolation::Isolation;
 use super::layout::{bar, wrapped};
 use super::plan::Mode;
-use super::report::{CellReport, Report};
+use super::report::Report;
 use super::stats::Spread;
 use super::units::{count, cycles, kib, micros, plural};
 

@@ -12,8 +12,8 @@ use std::os::unix::fs::FileExt;
 use sha2::{Digest, Sha256};
 
 use super::plan::Failure;
-use super::report::{MAX_FETCHED, Reason, ReasonKind};
-use super::response::GiveUp;
+use super::reason::{Reason, ReasonKind};
+use super::report::{GiveUp, MAX_FETCHED};
 use crate::cascade_file::CascadeFile;
 use crate::hash::BlockHash;
 

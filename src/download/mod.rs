@@ -6,7 +6,7 @@
 //! | [`worker`] | a process that fetches blocks from one peer, and verifies and writes them |
 //! | [`response`], [`landing`] | what comes in of an answer, and where it goes |
 //! | [`habits`] | what a worker learns of how its peer treats connections |
-//! | [`report`] | what workers tell the downloader |
+//! | [`report`] | what workers tell the downloader ([`reason`]: why they failed) |
 //! | [`whole`] | the process that hashes the whole file behind the growing prefix |
 //! | [`downloader`] | the loop: orders to workers, reports to the plan |
 //! | [`metadata`] | a process that fetches the cascade file from one peer, by its hash ([`extension`]) |
@@ -20,6 +20,7 @@ pub mod landing;
 pub mod metadata;
 pub mod plan;
 pub mod progress;
+pub mod reason;
 pub mod report;
 pub mod response;
 pub mod whole;

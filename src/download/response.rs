@@ -7,8 +7,8 @@
 use std::io::{self, Read};
 
 use super::landing::{Block, Landing};
-use super::plan::Failure;
-use super::report::{Reason, ReasonKind};
+use super::reason::ReasonKind;
+use super::report::GiveUp;
 use crate::hash::BlockHash;
 use crate::wire::peer::{RESPONSE_HEADER_LEN, ResponseHeader, Status};
 
@@ -16,17 +16,6 @@ use crate::wire::peer::{RESPONSE_HEADER_LEN, ResponseHeader, Status};
 const RECEIVE: usize = 256 << 10;
 /// The most that is received at once where blocks are small.
 const AHEAD: usize = 64 << 10;
-
-/// Why a worker gives up its peer, or itself.
-#[derive(Debug)]
-pub struct GiveUp(pub Failure, pub Reason);
-
-impl GiveUp {
-    /// The peer said something that makes no sense.
-    pub fn lied(kind: ReasonKind, number: u32) -> Self {
-        Self(Failure::Lied, Reason::new(kind, number))
-    }
-}
 
 /// What a read from the connection led to.
 #[derive(Debug)]

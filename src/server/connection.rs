@@ -19,7 +19,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::pace::Pace;
-use super::together;
+use super::together::{self, MSG_MORE};
 use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::socket::{read, set_unsent_limit};
@@ -34,9 +34,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 const DRAIN_SIZE: usize = 64 << 10;
 /// Where the pace is limited, the system takes no more ahead of the network than this.
 const UNSENT: u32 = 64 << 10;
-
-/// More output follows: nix has no name for it.
-pub(super) const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send as send_bytes};
 
-use super::connection::MSG_MORE;
 use crate::service::{Chunk, Output};
 
+/// More output follows: nix has no name for it.
+pub(super) const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 /// Ranges up to this size are copied.
 const SMALL: u64 = 16 << 10;
 /// The most that is sent at once, in bytes and in parts.

@@ -1,8 +1,9 @@
 //! The page's tables, in which every figure can be looked up.
 
+use crate::compare::cell::CellReport;
 use crate::compare::plan::Mode;
 use crate::compare::registry::Filled;
-use crate::compare::report::{CellReport, Report};
+use crate::compare::report::Report;
 use crate::compare::stats::{Latency, Spread};
 use crate::compare::svg::escape;
 use crate::compare::terminal::load_title;

@@ -1,8 +1,9 @@
 //! The latencies of each model under each number of clients: a line from the median to the 99.9th percentile.
 
 use super::{NAMES, ROW, WIDTH, class};
+use crate::compare::cell::CellReport;
 use crate::compare::plan::Mode;
-use crate::compare::report::{CellReport, Report};
+use crate::compare::report::Report;
 use crate::compare::svg::{Anchor, Svg, decades};
 use crate::compare::units::{micros, plural};
 

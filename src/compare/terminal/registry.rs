@@ -1,8 +1,8 @@
 //! What a list costs where a tracker knows many peers.
 
 use super::{Paint, ends, starved};
+use crate::compare::cell::CellReport;
 use crate::compare::registry::Filled;
-use crate::compare::report::CellReport;
 use crate::compare::units::{count, cycles, kib, micros, plural, ratio};
 
 /// The heading, in words.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::download::report::ReasonKind;
+use crate::download::reason::ReasonKind;
 
 /// The number of a worker; never used twice in a download.
 pub type WorkerId = u32;

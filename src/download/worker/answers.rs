@@ -2,7 +2,7 @@
 
 use super::{GiveUp, ReasonKind, SILENCE, Sent, Worker, WorkerReport};
 use crate::download::plan::Failure;
-use crate::download::report::Reason;
+use crate::download::reason::Reason;
 use crate::download::response::status_number;
 use crate::wire::peer::{ResponseHeader, Status};
 

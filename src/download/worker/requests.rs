@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Connection, GiveUp, ReasonKind, Sent, Worker, WorkerOrder, WorkerReport};
 use crate::download::plan::Failure;
-use crate::download::report::Reason;
+use crate::download::reason::Reason;
 use crate::download::response::Incoming;
 use crate::wire::peer::{Extension, Request};
 

@@ -1,0 +1,102 @@
+//! Why something of a download failed, in the detail that a person wants to read.
+
+use std::{fmt, io};
+
+use nix::errno::Errno;
+
+/// Why, in the detail that a person wants to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ReasonKind {
+    /// A system call failed: the number is its errno.
+    Errno,
+    /// The block with this number does not have its hash.
+    WrongBlock,
+    /// The block with this number has another length.
+    WrongLength,
+    /// A status that makes no sense; the number is the status.
+    WrongStatus,
+    /// It does not have the file.
+    UnknownHash,
+    /// It was silent for so many seconds.
+    Silent,
+    /// It closes without an answer.
+    Closes,
+    /// The block with this number could not be written; the errno follows.
+    CannotWrite,
+}
+
+impl ReasonKind {
+    /// All of them, in the order of their numbers in a report.
+    pub const ALL: [Self; 8] = [
+        Self::Errno,
+        Self::WrongBlock,
+        Self::WrongLength,
+        Self::WrongStatus,
+        Self::UnknownHash,
+        Self::Silent,
+        Self::Closes,
+        Self::CannotWrite,
+    ];
+}
+
+/// A reason: its kind, a number (see [`ReasonKind`]) and an errno where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason {
+    /// What kind of reason.
+    pub kind: ReasonKind,
+    /// The block, status or seconds.
+    pub number: u32,
+    /// The system's error, or 0.
+    pub errno: i32,
+}
+
+impl Reason {
+    /// A reason without an errno.
+    pub fn new(kind: ReasonKind, number: u32) -> Self {
+        Self {
+            kind,
+            number,
+            errno: 0,
+        }
+    }
+
+    /// The block that it is about, if it is about one.
+    pub fn block(&self) -> Option<u32> {
+        use ReasonKind::{CannotWrite, WrongBlock, WrongLength};
+        matches!(self.kind, WrongBlock | WrongLength | CannotWrite).then_some(self.number)
+    }
+
+    /// A failed system call.
+    pub fn errno(error: &io::Error) -> Self {
+        Self {
+            kind: ReasonKind::Errno,
+            number: 0,
+            errno: error.raw_os_error().unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            number,
+            errno,
+        } = *self;
+        let error = || match errno {
+            0 => "unknown error".to_owned(),
+            errno => Errno::from_raw(errno).desc().to_lowercase(),
+        };
+        match kind {
+            ReasonKind::Errno => write!(f, "{}", error()),
+            ReasonKind::WrongBlock => write!(f, "it sent a wrong block {number}"),
+            ReasonKind::WrongLength => write!(f, "it sent a wrong length for block {number}"),
+            ReasonKind::WrongStatus => write!(f, "it sent status {number}, which makes no sense"),
+            ReasonKind::UnknownHash => write!(f, "it does not have the file"),
+            ReasonKind::Silent => write!(f, "it was silent for {number} s"),
+            ReasonKind::Closes => write!(f, "it closes connections without an answer"),
+            ReasonKind::CannotWrite => write!(f, "cannot write block {number}: {}", error()),
+        }
+    }
+}
