@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 use cascade::cascade_file::{CascadeFile, Geometry};
 use cascade::download::landing::Landing;
-use cascade::download::response::{GiveUp, Incoming, Step};
+use cascade::download::report::GiveUp;
+use cascade::download::response::{Incoming, Step};
 use cascade::hash::{BlockHash, FileHash};
 use cascade::wire::MAX_MESSAGE;
 use cascade::wire::peer::{ResponseHeader, Status};
