@@ -22,6 +22,7 @@
 //! written, and never lost.
 //!
 //! [`cli`] is what can be typed; [`exit`], [`output`], [`events`] and [`logging`] are what a shell sees of the program.
+//! [`daemon`] is how tracker, peer and echo server get on with what runs them.
 //! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
 //! [`faults`] is for the tests, and empty in what is shipped.
 //!
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod commands;
 pub mod compare;
 pub mod confine;
+pub mod daemon;
 pub mod download;
 pub mod events;
 pub mod exit;

@@ -1,5 +1,6 @@
 //! The command line: what can be typed. No I/O; what it means is decided in [`crate::commands`].
 
+mod daemon;
 mod local;
 mod serving;
 mod tools;
@@ -9,6 +10,7 @@ mod values;
 use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use daemon::DaemonOptions;
 pub use local::{Create, Info, Verify};
 pub use serving::{Echo, EchoClient, EchoServe, EchoSide, LimitOptions, ServerOptions, Tracker};
 pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell};

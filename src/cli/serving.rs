@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::daemon::DaemonOptions;
 use super::values::{Target, duration, patience, pool_size, target_parser};
 use crate::confine::ConfineOptions;
 use crate::net::address::{ListenAddress, Port};
@@ -77,6 +78,9 @@ pub struct Tracker {
     /// Keep the registered peers in this file over a restart
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// How it gets on with what runs it.
+    #[command(flatten)]
+    pub daemon: DaemonOptions,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,
@@ -100,7 +104,7 @@ pub struct Echo {
 #[derive(Debug, Subcommand)]
 pub enum EchoSide {
     /// Send every line back
-    Serve(EchoServe),
+    Serve(Box<EchoServe>),
     /// Send each line of standard input, print what comes back
     Client(EchoClient),
 }
@@ -117,6 +121,9 @@ pub struct EchoServe {
     /// What they are granted.
     #[command(flatten)]
     pub limits: LimitOptions,
+    /// How it gets on with what runs it.
+    #[command(flatten)]
+    pub daemon: DaemonOptions,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,

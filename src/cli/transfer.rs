@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
+use super::daemon::DaemonOptions;
 use super::serving::{LimitOptions, ServerOptions};
 use super::values::{Target, Wanted, duration, rate, target_parser, wanted_parser};
 use crate::confine::ConfineOptions;
@@ -124,6 +125,9 @@ pub struct Peer {
     /// What they are granted.
     #[command(flatten)]
     pub limits: LimitOptions,
+    /// How it gets on with what runs it.
+    #[command(flatten)]
+    pub daemon: DaemonOptions,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,

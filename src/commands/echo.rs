@@ -14,6 +14,7 @@ use super::Status;
 use super::limits::limits_with_pool;
 use crate::cli::{Echo, EchoClient, EchoServe, EchoSide, ServerOptions};
 use crate::confine::{Confinement, Role};
+use crate::daemon::pidfile;
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::rio::{Reader, writen};
@@ -34,7 +35,7 @@ const PART: usize = 64 << 10;
 /// Where it cannot begin, or the other side ends too early.
 pub fn run(options: Echo) -> anyhow::Result<Status> {
     match options.side {
-        EchoSide::Serve(options) => serve(options),
+        EchoSide::Serve(options) => serve(*options),
         EchoSide::Client(options) => client(options),
     }
 }
@@ -48,6 +49,7 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
     };
     let ServerOptions { model, pool } = options.server;
     let confinement = Confinement::new(&options.confine)?;
+    let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let limits = limits_with_pool(Limits::patient(), &options.limits, pool);
     let listeners = listen::open(addresses, limits.backlog)?;
     let service = service(&options, &confinement)?;

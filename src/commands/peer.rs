@@ -7,6 +7,7 @@ use super::limits::limits_with_pool;
 use super::{Status, UsageError};
 use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
+use crate::daemon::pidfile;
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
@@ -32,8 +33,10 @@ pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
     } else {
         options.listen
     };
+    let confinement = Confinement::new(&options.confine)?;
+    let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let settings = Settings {
-        confinement: Confinement::new(&options.confine)?,
+        confinement,
         files: specify(&options.files, options.directory.as_deref(), None)?,
         watch: options.directory.filter(|_| options.watch_dir),
         sources: options.sources,

@@ -16,6 +16,7 @@ use super::{Status, UsageError, target};
 use crate::cli::{self, Tracker};
 use crate::confine::opener::Opener;
 use crate::confine::{Confinement, Role};
+use crate::daemon::pidfile;
 use crate::logging;
 use crate::net::address::ListenAddress;
 use crate::net::listen;
@@ -36,6 +37,7 @@ use crate::tracker::registry::{Registry, Tracked};
 pub fn run(options: Tracker) -> anyhow::Result<Status> {
     logging::set_verbose(options.verbose);
     let confinement = Confinement::new(&options.confine)?;
+    let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let options = Arc::new(options);
     let config = read_config(&options, &open)?;
     let addresses = listen_addresses(&options, &config);
