@@ -139,7 +139,7 @@ mod compiled {
         fn drop(&mut self) {
             if wants("witness", "drop") {
                 let pid = std::process::id();
-                logging::say(&format!("pid {pid} drops {}", self.0));
+                logging::tell(&format!("pid {pid} drops {}", self.0));
             }
         }
     }

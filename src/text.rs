@@ -1,5 +1,6 @@
 //! Text from strangers, made fit to be shown.
 
+use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -26,6 +27,22 @@ pub fn escape(bytes: &[u8]) -> String {
         push(&mut shown, character);
     }
     shown
+}
+
+/// Text of ours that is to stay on one line, whatever of others' is in it and was not escaped: the last resort.
+///
+/// ```
+/// assert_eq!(cascade::text::one_line("as it is"), "as it is");
+/// assert_eq!(cascade::text::one_line("two\nlines"), r"two\nlines");
+/// ```
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unfit) {
+        return text.into();
+    }
+    let mut shown = String::new();
+    text.chars()
+        .for_each(|character| push(&mut shown, character));
+    shown.into()
 }
 
 /// A system's error message without its number, which says nothing to a person.
@@ -63,11 +80,16 @@ pub fn escape_path(path: &Path) -> String {
 }
 
 fn push(text: &mut String, character: char) {
-    if character.is_control() || reorders(character) {
+    if is_unfit(character) {
         text.extend(character.escape_default());
     } else {
         text.push(character);
     }
+}
+
+/// Characters that are not to be shown as they are.
+fn is_unfit(character: char) -> bool {
+    character.is_control() || reorders(character)
 }
 
 /// Characters that change the direction of the text around them, or are not seen.

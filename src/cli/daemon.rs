@@ -4,10 +4,26 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::logging::{Format, LogLevel};
+
 /// How a daemon gets on with what runs it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DaemonOptions {
     /// Keep the process id in this file, locked, while it runs
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogOptions,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LogOptions {
+    /// What the lines of the log are
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: Format,
+    /// Log this and what is more important; --verbose logs at least debug, --quiet at most warn
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    pub log_level: LogLevel,
 }

@@ -10,7 +10,7 @@ mod values;
 use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use daemon::DaemonOptions;
+pub use daemon::{DaemonOptions, LogOptions};
 pub use local::{Create, Info, Verify};
 pub use serving::{Echo, EchoClient, EchoServe, EchoSide, LimitOptions, ServerOptions, Tracker};
 pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell};

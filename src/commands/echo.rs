@@ -14,8 +14,7 @@ use super::Status;
 use super::limits::limits_with_pool;
 use crate::cli::{Echo, EchoClient, EchoServe, EchoSide, ServerOptions};
 use crate::confine::{Confinement, Role};
-use crate::daemon::pidfile;
-use crate::logging;
+use crate::daemon::{self, pidfile};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::rio::{Reader, writen};
 use crate::net::{listen, resolve};
@@ -42,7 +41,8 @@ pub fn run(options: Echo) -> anyhow::Result<Status> {
 
 /// Serves until a signal.
 fn serve(options: EchoServe) -> anyhow::Result<Status> {
-    logging::set_verbose(options.verbose || options.resolve);
+    let verbose = options.verbose || options.resolve;
+    daemon::log_as(options.daemon.log, verbose, false);
     let addresses = match options.listen.as_slice() {
         [] => &[ListenAddress::any(0)],
         listen => listen,

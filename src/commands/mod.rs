@@ -100,8 +100,8 @@ fn usage(error: &clap::Error) -> ExitCode {
                 None => String::new(),
             };
             let help = help_command();
-            logging::say(&format!(
-                "cascade: cannot understand the command line: {}{tip}; try '{help}'",
+            logging::fail(format_args!(
+                "cannot understand the command line: {}{tip}; try '{help}'",
                 reason.join(" ")
             ));
             Status::Usage.into()

@@ -7,8 +7,7 @@ use super::limits::limits_with_pool;
 use super::{Status, UsageError};
 use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
-use crate::daemon::pidfile;
-use crate::logging;
+use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
 use crate::node::{self, End, Settings};
 use crate::server::Limits;
@@ -18,8 +17,8 @@ use crate::server::Limits;
 /// # Errors
 /// Where it cannot begin.
 pub fn run(mut options: cli::Peer) -> anyhow::Result<Status> {
-    logging::set_verbose(options.sources.verbose);
-    logging::set_quiet(options.reporting.quiet);
+    let (verbose, quiet) = (options.sources.verbose, options.reporting.quiet);
+    daemon::log_as(options.daemon.log, verbose, quiet);
     options.sources.tracker = trackers(options.sources.tracker, &options.files)?;
     if options
         .files

@@ -16,8 +16,7 @@ use super::{Status, UsageError, target};
 use crate::cli::{self, Tracker};
 use crate::confine::opener::Opener;
 use crate::confine::{Confinement, Role};
-use crate::daemon::pidfile;
-use crate::logging;
+use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
 use crate::net::listen;
 use crate::output::announce;
@@ -35,7 +34,7 @@ use crate::tracker::registry::{Registry, Tracked};
 /// # Errors
 /// Where it cannot begin, or cannot save its state at the end.
 pub fn run(options: Tracker) -> anyhow::Result<Status> {
-    logging::set_verbose(options.verbose);
+    daemon::log_as(options.daemon.log, options.verbose, false);
     let confinement = Confinement::new(&options.confine)?;
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let options = Arc::new(options);

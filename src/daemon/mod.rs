@@ -5,3 +5,14 @@
 //! | [`pidfile`] | the file that names the process, and that only one process can have |
 
 pub mod pidfile;
+
+use crate::cli::LogOptions;
+use crate::logging;
+
+/// Lets the log be as these options say, and those that are short for a level.
+pub fn log_as(options: LogOptions, verbose: bool, quiet: bool) {
+    logging::set_format(options.log_format);
+    logging::set_level(options.log_level);
+    logging::set_verbose(verbose);
+    logging::set_quiet(quiet);
+}

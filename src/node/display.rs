@@ -81,7 +81,8 @@ impl Display {
         if reporting.quiet {
             return Self::Nothing;
         }
-        let log = std::io::stderr().is_terminal().then(logging::divert);
+        let shows_bars = std::io::stderr().is_terminal() && !logging::is_for_programs();
+        let log = shows_bars.then(logging::divert);
         if let Some(Ok(log)) = log {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             Self::Bars(
@@ -250,7 +251,7 @@ fn print_line(item: &Item, line: &mut Line) {
         _ => return,
     };
     line.at = Instant::now();
-    logging::say(&format!("{}: {text}", item.name));
+    logging::tell(&format!("{}: {text}", item.name));
 }
 
 /// Emits what has changed: the number of peers at once, the bytes every second.

@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::tally::Tally;
+use crate::logging;
 use crate::service::Outcome;
 use crate::sys::shared::Shared;
 use crate::text::without_errno;
@@ -64,19 +67,26 @@ impl Ledger {
     /// Counts a connection that was not let in, and says why.
     pub fn turned_away(&self, remote: SocketAddr, why: impl fmt::Display) {
         self.add(TURNED_AWAY, 1);
-        self.grumble(format_args!("turned {remote} away: {why}"));
+        self.grumble_about(Some(remote), format_args!("turned {remote} away: {why}"));
     }
 
     /// Logs a line, but not too often: of those that follow soon the log has only the number.
     pub fn grumble(&self, line: impl fmt::Display) {
+        self.grumble_about(None, line);
+    }
+
+    fn grumble_about(&self, remote: Option<SocketAddr>, line: impl fmt::Display) {
         let Some(unsaid) = self.may_say() else {
             self.add(UNSAID, 1);
             return;
         };
-        let line = without_errno(&line.to_string());
-        match unsaid {
-            0 => log::warn!("{line}"),
-            unsaid => log::warn!("{line} ({unsaid} lines before this were left out)"),
+        let mut line = without_errno(&line.to_string());
+        if unsaid > 0 {
+            line += &format!(" ({unsaid} lines before this were left out)");
+        }
+        match remote {
+            Some(remote) => logging::about(remote, Level::Warn, format_args!("{line}")),
+            None => log::warn!("{line}"),
         }
     }
 

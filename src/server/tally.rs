@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use nix::unistd::Pid;
 
+use crate::logging;
 use crate::service::Outcome;
 
 /// Counts of connections, as they were at one moment.
@@ -95,7 +96,11 @@ impl fmt::Display for Id {
 
 /// Logs that a connection begins.
 pub fn log_accept(id: Id, remote: SocketAddr) {
-    log::debug!("accept {id} from {remote}");
+    logging::about(
+        remote,
+        log::Level::Debug,
+        format_args!("accept {id} from {remote}"),
+    );
 }
 
 /// Logs that a connection ended, and how; a crash is something that an operator must know.
@@ -104,5 +109,5 @@ pub fn log_end(id: Id, remote: SocketAddr, outcome: Outcome, how: impl fmt::Disp
         Outcome::Crashed => log::Level::Warn,
         _ => log::Level::Debug,
     };
-    log::log!(level, "end {id} of {remote}: {how}");
+    logging::about(remote, level, format_args!("end {id} of {remote}: {how}"));
 }

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::SystemTime;
 
+use log::Level;
+
 use super::{Next, Outcome, Output, Reports, Service, Session};
 use crate::logging;
 use crate::net::resolve;
@@ -114,18 +116,18 @@ fn log_names(remotes: &Receiver<Remote>) -> u8 {
 }
 
 fn log_address(remote: SocketAddr) {
-    log::debug!("connected to ({}, {})", remote.ip(), remote.port());
+    let line = format_args!("connected to ({}, {})", remote.ip(), remote.port());
+    logging::about(remote, Level::Debug, line);
 }
 
 fn log_name(remote: SocketAddr) {
     match resolve::name_of(remote) {
         // A name server is a stranger, too.
-        Some(name) => log::debug!(
-            "connected to ({}, {}), {}",
-            remote.ip(),
-            remote.port(),
-            text::escape(name.as_bytes())
-        ),
+        Some(name) => {
+            let name = text::escape(name.as_bytes());
+            let line = format_args!("connected to ({}, {}), {name}", remote.ip(), remote.port());
+            logging::about(remote, Level::Debug, line);
+        }
         None => log_address(remote),
     }
 }

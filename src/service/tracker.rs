@@ -15,6 +15,7 @@ use fastrand::Rng;
 use nix::unistd::Pid;
 
 use super::{Apart, Next, Outcome, Output, Service, Session};
+use crate::logging;
 use crate::sys::pipe::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;
@@ -148,7 +149,8 @@ impl Service for TrackerService {
         let policy = self.current().policy;
         if let Err(reason) = self.owner().apply(&request, &policy, remote.ip(), now) {
             // Two children may each have promised the last free record.
-            log::debug!("a report from {remote} was refused: {reason}");
+            let line = format_args!("a report from {remote} was refused: {reason}");
+            logging::about(remote, log::Level::Debug, line);
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use log::Level;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +16,7 @@ use nix::unistd::{Pid, pipe2};
 use super::{Bitmap, Downloader, Event, Handle, WHOLE_ATTEMPTS, WorkerId, WorkerOrder};
 use crate::confine::Role;
 use crate::download::{whole, worker};
+use crate::logging;
 use crate::sys::fork;
 
 impl Downloader<'_> {
@@ -44,7 +46,8 @@ impl Downloader<'_> {
         let forked = fork::spawn_leaf(&keep, || self.confined(role, || worker::run(&assignment)));
         match forked {
             Ok(pid) => {
-                log::debug!("worker {id} pid {pid} for {peer}");
+                let line = format_args!("worker {id} pid {pid} for {peer}");
+                logging::about(peer, Level::Debug, line);
                 self.workers.insert(
                     id,
                     Handle {
@@ -57,7 +60,8 @@ impl Downloader<'_> {
                 );
             }
             Err(error) => {
-                log::warn!("cannot start a worker for {peer}: {error}");
+                let line = format_args!("cannot start a worker for {peer}: {error}");
+                logging::about(peer, Level::Warn, line);
                 self.plan.handle(self.now(), Event::Died(id));
             }
         }

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -25,6 +26,7 @@ use crate::confine::Confinement;
 use crate::events::{self, Events, Subject};
 use crate::faults;
 use crate::hash::{CascadeHash, FileHash};
+use crate::logging;
 use crate::net::bucket::Bucket;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
@@ -268,8 +270,8 @@ impl<'a> Downloader<'a> {
             && self.heard.0.elapsed() >= timeout
         {
             let timeout = humantime::format_duration(timeout);
-            crate::logging::say(&format!(
-                "cascade: cannot complete {}: nothing arrived for {timeout}; {}",
+            crate::logging::fail(format_args!(
+                "cannot complete {}: nothing arrived for {timeout}; {}",
                 path(),
                 missing()
             ));
@@ -277,8 +279,8 @@ impl<'a> Downloader<'a> {
         }
         let hopeless = !self.task.patient && self.task.found.is_none() && self.plan.is_exhausted();
         if hopeless && !self.plan.is_complete() {
-            crate::logging::say(&format!(
-                "cascade: cannot complete {}: no peer is left to ask; {}",
+            crate::logging::fail(format_args!(
+                "cannot complete {}: no peer is left to ask; {}",
                 path(),
                 missing()
             ));
@@ -404,21 +406,31 @@ impl<'a> Downloader<'a> {
             kind: failure.keyword(reason.kind),
             reason: reason.to_string(),
         });
+        let say = |level, line: std::fmt::Arguments<'_>| logging::about(peer, level, line);
         match failure {
             Failure::Ours if reason.kind == ReasonKind::CannotWrite => {
                 let path = crate::text::escape_path(self.task.data.path());
                 self.error = Some(anyhow::anyhow!("cannot complete {path}: {reason}"));
             }
-            Failure::Lied => log::warn!("{peer} is not asked again: {reason}"),
-            Failure::Ours => log::warn!("a worker for {peer} failed: {reason}"),
+            Failure::Lied => say(
+                Level::Warn,
+                format_args!("{peer} is not asked again: {reason}"),
+            ),
+            Failure::Ours => say(
+                Level::Warn,
+                format_args!("a worker for {peer} failed: {reason}"),
+            ),
             // Trackers name many that are gone; whom the user named should be there.
             Failure::Unreachable if !self.task.peers.contains(&peer) => {
-                log::debug!("cannot reach {peer}: {reason}");
+                say(Level::Debug, format_args!("cannot reach {peer}: {reason}"));
             }
-            Failure::Unreachable => log::info!("cannot reach {peer}: {reason}"),
-            Failure::Silent | Failure::UnknownHash => {
-                log::info!("cannot download from {peer}: {reason}")
+            Failure::Unreachable => {
+                say(Level::Info, format_args!("cannot reach {peer}: {reason}"));
             }
+            Failure::Silent | Failure::UnknownHash => say(
+                Level::Info,
+                format_args!("cannot download from {peer}: {reason}"),
+            ),
         }
     }
 

@@ -26,7 +26,7 @@ impl Supervisor<'_> {
         let item = &self.items[index];
         let Reporting { json, quiet, .. } = self.settings.reporting;
         if !json && !quiet {
-            crate::logging::say(&summary(item));
+            crate::logging::tell(&summary(item));
         }
         log::debug!("{}", waste(item));
         self.settings.events().emit(|| completion(item));
