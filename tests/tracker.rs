@@ -410,27 +410,6 @@ fn the_state_survives_a_restart() {
 }
 
 #[test]
-fn what_was_saved_survives_a_kill() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("state");
-    let arguments = ["--state", path.to_str().expect("text"), &hex()];
-    let mut tracker = Tracker::start(&arguments);
-    peers(tracker.ask(&subscribe(1)));
-    // The first change is saved at once, later ones within the minute.
-    until("the state is saved", || path.exists());
-    until(
-        "the child that saved it is reaped, but not the one that writes files",
-        || tracker.children().len() == 1,
-    );
-    peers(tracker.ask(&subscribe(2)));
-    assert_eq!(tracker.ports(), [1, 2]);
-    tracker.child.kill().expect("a signal");
-    tracker.child.wait().expect("an end");
-    let tracker = Tracker::start(&arguments);
-    assert_eq!(tracker.ports(), [1]);
-}
-
-#[test]
 fn a_garbled_state_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("state");

@@ -1,10 +1,12 @@
 //! `cascade tracker`: knows the peers of each file.
 
+mod helpers;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::RandomState;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +17,7 @@ use super::limits::limits_with_pool;
 use super::{Status, UsageError, target};
 use crate::cli::{self, Tracker};
 use crate::confine::opener::Opener;
+use crate::confine::outside::Outside;
 use crate::confine::{Confinement, Role};
 use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
@@ -22,12 +25,13 @@ use crate::net::listen;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::{ReadPolicy, TrackerService};
-use crate::store::{atomic, open_data};
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use crate::tracker::config::Config;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
+
+use helpers::Helpers;
 
 /// Runs a tracker until it is asked to stop.
 ///
@@ -41,8 +45,9 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
     let config = read_config(&options, &open)?;
     let addresses = listen_addresses(&options, &config);
     let policy = policy(&options, config, &open)?;
-    let service = service(&options, policy, &confinement)?;
-    let service = service.with_policy_from(read_again(&options, &confinement)?);
+    let Helpers { opener, writer } = helpers::start(&options, &confinement)?;
+    let service = service(&options, policy, writer)?;
+    let service = service.with_policy_from(read_again(&options, opener));
     let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     let listeners = listen::open(&addresses, limits.backlog)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
@@ -87,25 +92,12 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// How the operator's wishes are read again: by then this process may open no file, and another does.
-fn read_again(options: &Arc<Tracker>, confinement: &Confinement) -> anyhow::Result<ReadPolicy> {
+fn read_again(options: &Arc<Tracker>, opener: Option<Opener>) -> ReadPolicy {
     let options = Arc::clone(options);
-    let named = options.targets.iter().filter_map(|target| match target {
-        cli::Target::CascadeFile(path) => Some(path.clone()),
-        cli::Target::Hash(_) => None,
-    });
-    let paths: Vec<PathBuf> = options.config.iter().cloned().chain(named).collect();
-    if paths.is_empty() {
-        return Ok(Box::new(move || read_policy(&options, &open)));
-    }
-    let begin = || {
-        confinement.become_user()?;
-        confinement.enter(Role::Opener)
-    };
-    // Nothing is waited for that is no file: clients would wait, too.
-    let opener = Opener::start(paths, begin, open_data).context("cannot begin to serve")?;
-    Ok(Box::new(move || {
-        read_policy(&options, &|path| opener.open(path))
-    }))
+    Box::new(move || match &opener {
+        Some(opener) => read_policy(&options, &|path| opener.open(path)),
+        None => read_policy(&options, &open),
+    })
 }
 
 /// What the operator wants, from the files as they are now. The port stays what it was.
@@ -158,28 +150,21 @@ fn policy(options: &Tracker, config: Config, open: Open<'_>) -> anyhow::Result<P
 fn service(
     options: &Tracker,
     policy: Policy,
-    confinement: &Confinement,
+    writer: Option<Outside>,
 ) -> anyhow::Result<TrackerService> {
     let ttl = whole_seconds(options.ttl)?;
     let registry = Registry::new(options.max_peers, ttl, &policy.tracked, RandomState::new())
         .with_context(|| format!("cannot make room for {} peers", options.max_peers))?;
     let service = TrackerService::new(policy, registry);
-    Ok(match &options.state {
-        None => service,
-        Some(path) => {
-            let directory = atomic::directory_of(&fs::canonicalize(path).unwrap_or(path.clone()));
-            let begin = || {
-                confinement.become_user()?;
-                confinement.enter(Role::Outside {
-                    writes: Some(&directory),
-                })
-            };
-            let service = service.with_state(path.clone(), SystemTime::now(), begin)?;
+    match (&options.state, writer) {
+        (Some(path), Some(writer)) => {
+            let service = service.with_state(path, SystemTime::now(), writer)?;
             // A place where nothing can be saved is better known now than at the end.
             save(&service, path)?;
-            service
+            Ok(service)
         }
-    })
+        _ => Ok(service),
+    }
 }
 
 fn save(service: &TrackerService, path: &Path) -> anyhow::Result<()> {

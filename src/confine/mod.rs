@@ -11,9 +11,10 @@
 //! | [`landlock`] | paths and ports, but those of the role; processes outside |
 //! | [`seccomp`] | system calls, but those of the role |
 //!
-//! What a confined process cannot do for itself another does, which was forked before and does nothing else:
-//! [`outside`], [`opener`].
+//! What a confined process cannot do for itself another does, which does nothing else: [`outside`], [`opener`]. Both
+//! have a [`keeper`], which was forked before.
 
+pub mod keeper;
 pub mod landlock;
 pub mod limits;
 pub mod opener;

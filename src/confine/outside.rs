@@ -2,18 +2,18 @@
 //!
 //! Both are connected by a socket that keeps packets apart. What the file is to hold comes in packets between a
 //! [`BEGIN`] and an [`END`]; what became of it goes back. Whoever sends may die in the middle: the next one's `BEGIN`
-//! says that it did, and the file stays as it was.
+//! says that it did, and the file stays as it was. Whoever writes may die as well: the next one says that it begins, and
+//! all is sent again.
 
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::unistd::Pid;
 
-use crate::sys::fork;
+use super::keeper::{ALONE, Helper};
+use crate::sys::poll::hung_up;
 
 /// The longest packet.
 const PACKET: usize = 8192;
@@ -25,54 +25,87 @@ const END: u8 = b'e';
 /// The number of what is written. Two processes may have one socket and the same memory, but not the same pid.
 type Number = [u8; 8];
 
+/// What the process says when it begins goes by this number.
+const BEGUN: Number = [0; 8];
+
+/// So often it is tried to have a file written: its writer may be killed, and another begins.
+const ATTEMPTS: usize = 3;
+
 /// The confined end.
 #[derive(Debug)]
 pub struct Outside {
     socket: OwnedFd,
-    pid: Pid,
 }
 
 impl Outside {
-    /// Starts the process: `begin` gives up what it does not need, and `write` makes the file of what it reads. It ends
-    /// with its parent, and of no signal before that can be blocked: one to the whole group must not end it before its
-    /// parent has saved what it had.
+    /// The confined end, and the process, which is yet to be started: `begin` gives up what it does not need, and
+    /// `write` makes the file, which goes by this name, of what it reads.
     ///
     /// # Errors
-    /// Where it cannot be started, or cannot begin.
-    pub fn start(
-        begin: impl FnOnce() -> anyhow::Result<()>,
-        write: impl FnMut(&mut dyn Read) -> io::Result<()>,
-    ) -> anyhow::Result<Self> {
-        let (ours, theirs) = socketpair(
+    /// Where the system has no descriptor left.
+    pub fn new<'a>(
+        name: &str,
+        begin: impl Fn() -> anyhow::Result<()> + Send + 'a,
+        write: impl Fn(&mut dyn Read) -> io::Result<()> + Send + 'a,
+    ) -> io::Result<(Self, Helper<'a>)> {
+        let (socket, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        let pid = fork::spawn_leaf(&[theirs.as_fd()], || {
-            let _ = SigSet::all().thread_block();
-            let begun = begin().map_err(|error| io::Error::other(format!("{error:#}")));
-            let ready = begun.is_ok();
-            if answer(&theirs, Number::default(), begun).is_err() || !ready {
-                return 1;
-            }
-            serve(&theirs, write)
-        })?;
-        let outside = Self { socket: ours, pid };
-        outside.wait(Number::default())?;
-        Ok(outside)
+        let helper = Helper {
+            task: format!("writes {name}"),
+            socket: theirs,
+            life: Box::new(move |socket| {
+                let begun = begin().map_err(|error| io::Error::other(format!("{error:#}")));
+                let ready = begun.is_ok();
+                match answer(socket, BEGUN, begun) {
+                    Ok(()) if !ready => 1,
+                    Ok(()) => serve(socket, &write),
+                    Err(_) => ALONE,
+                }
+            }),
+        };
+        Ok((Self { socket }, helper))
     }
 
-    /// Which process it is.
-    pub fn pid(&self) -> Pid {
-        self.pid
+    /// Waits until the process has begun.
+    ///
+    /// # Errors
+    /// Where it cannot begin.
+    pub fn wait_until_begun(&self) -> io::Result<()> {
+        let mut packet = [0; PACKET];
+        decode(receive(&self.socket, &mut packet)?)?.1
     }
 
-    /// Has the file written with what `contents` writes, and waits for it. One at a time may ask for that.
+    /// Whether the process has ended, and will not be started again.
+    pub fn is_gone(&self) -> bool {
+        hung_up(self.socket.as_fd()).unwrap_or(true)
+    }
+
+    /// Has the file written with what `contents` writes, and waits for it. One at a time may ask for that. A writer
+    /// that dies meanwhile is none the worse for the file: the next one writes it from the start.
     ///
     /// # Errors
     /// Where the file cannot be written, or the process is gone.
-    pub fn write(&self, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    pub fn write(&self, contents: impl Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        for _ in 0..ATTEMPTS {
+            self.forget_answers()?;
+            if let Some(written) = self.write_once(&contents)? {
+                return written;
+            }
+        }
+        Err(io::Error::other(
+            "the process that writes it ends each time",
+        ))
+    }
+
+    /// What the writer says; nothing where another one has begun meanwhile.
+    fn write_once(
+        &self,
+        contents: impl Fn(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Option<io::Result<()>>> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let nanoseconds = since.unwrap_or_default().as_nanos() as u32;
         let number = (u64::from(std::process::id()) << 32 | u64::from(nanoseconds)).to_ne_bytes();
@@ -90,16 +123,29 @@ impl Outside {
         Ok(())
     }
 
-    /// Waits for what became of this. An answer to one who died before it came is not ours.
-    fn wait(&self, number: Number) -> io::Result<()> {
+    /// Takes what was said to those who died before they heard it, and of writers that have begun since.
+    fn forget_answers(&self) -> io::Result<()> {
+        let (socket, mut packet) = (self.socket.as_raw_fd(), [0; PACKET]);
+        loop {
+            match recv(socket, &mut packet, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Err(gone()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits for what became of this, or for another writer. An answer to one who died before it came is not ours.
+    fn wait(&self, number: Number) -> io::Result<Option<io::Result<()>>> {
         let mut packet = [0; PACKET];
         loop {
-            let packet = receive(&self.socket, &mut packet)?;
-            let (of, rest) = packet
-                .split_first_chunk()
-                .ok_or(io::ErrorKind::InvalidData)?;
-            if *of == number {
-                return decode(rest);
+            match decode(receive(&self.socket, &mut packet)?)? {
+                (of, written) if of == number => return Ok(Some(written)),
+                (BEGUN, Ok(())) => return Ok(None),
+                // The next one cannot begin.
+                (BEGUN, error) => return Ok(Some(error)),
+                _ => {}
             }
         }
     }
@@ -126,7 +172,7 @@ impl Write for Packets<'_> {
 }
 
 /// The life of the process; its exit status.
-fn serve(socket: &OwnedFd, mut write: impl FnMut(&mut dyn Read) -> io::Result<()>) -> u8 {
+fn serve(socket: &OwnedFd, write: impl Fn(&mut dyn Read) -> io::Result<()>) -> u8 {
     let mut incoming = Incoming {
         socket,
         packet: [0; PACKET],
@@ -137,8 +183,7 @@ fn serve(socket: &OwnedFd, mut write: impl FnMut(&mut dyn Read) -> io::Result<()
         match incoming.at {
             At::Outside | At::End => {
                 if incoming.next().is_err() {
-                    // The parent is gone.
-                    return 0;
+                    return ALONE;
                 }
             }
             At::Within(number) => {
@@ -146,11 +191,11 @@ fn serve(socket: &OwnedFd, mut write: impl FnMut(&mut dyn Read) -> io::Result<()
                 // What is left of a file that cannot be written.
                 while written.is_err() && incoming.at == At::Within(number) {
                     if incoming.next().is_err() {
-                        return 0;
+                        return ALONE;
                     }
                 }
                 if answer(socket, number, written).is_err() {
-                    return 0;
+                    return ALONE;
                 }
             }
         }
@@ -218,7 +263,7 @@ impl Read for Incoming<'_> {
 fn receive<'a>(socket: &OwnedFd, packet: &'a mut [u8; PACKET]) -> io::Result<&'a [u8]> {
     loop {
         match recv(socket.as_raw_fd(), packet, MsgFlags::empty()) {
-            Ok(0) => return Err(io::Error::other("the other process has ended")),
+            Ok(0) => return Err(gone()),
             Ok(n) => return Ok(&packet[..n]),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -241,46 +286,55 @@ fn answer(to: &OwnedFd, number: Number, result: io::Result<()>) -> io::Result<()
     Ok(())
 }
 
-fn decode(bytes: &[u8]) -> io::Result<()> {
-    let (errno, text) = bytes
+fn decode(answer: &[u8]) -> io::Result<(Number, io::Result<()>)> {
+    let parts = answer
         .split_first_chunk()
-        .ok_or(io::ErrorKind::InvalidData)?;
-    match i32::from_ne_bytes(*errno) {
+        .and_then(|(number, rest)| Some((number, rest.split_first_chunk()?)));
+    let (number, (errno, text)) = parts.ok_or(io::ErrorKind::InvalidData)?;
+    let result = match i32::from_ne_bytes(*errno) {
         0 => Ok(()),
         -1 => Err(io::Error::other(String::from_utf8_lossy(text))),
         errno => Err(io::Error::from_raw_os_error(errno)),
-    }
+    };
+    Ok((*number, result))
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the process that would do it has ended")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
 
-    /// A thread in the place of the process, and what it makes of what is written.
-    fn outside<T>(test: impl FnOnce(&Outside, &dyn Fn() -> Option<String>) -> T) -> T {
-        let none = SockFlag::empty();
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, none).expect("a pair");
+    /// A thread in the place of the process, and what it makes of what is written. It dies, and another one begins,
+    /// of "deadly" the first time.
+    fn outside(test: impl FnOnce(&Outside, &dyn Fn() -> Option<String>)) {
         let (sender, written) = channel();
+        let deaths = AtomicUsize::new(0);
+        let write = |contents: &mut dyn Read| {
+            let mut text = String::new();
+            let read = contents.read_to_string(&mut text);
+            let dies = text == "deadly" && deaths.fetch_add(1, Ordering::SeqCst) == 0;
+            assert!(!dies, "on demand");
+            let _ = sender.send(read.is_ok().then_some(text.clone()));
+            read?;
+            match text.as_str() {
+                "full" => Err(Errno::ENOSPC.into()),
+                _ => Ok(()),
+            }
+        };
+        let (outside, helper) = Outside::new("x", || Ok(()), write).expect("a pair");
+        let Helper { socket, life, .. } = helper;
         std::thread::scope(|scope| {
-            scope.spawn(move || {
-                serve(&theirs, |contents| {
-                    let mut text = String::new();
-                    let read = contents.read_to_string(&mut text);
-                    let _ = sender.send(read.is_ok().then_some(text.clone()));
-                    read?;
-                    match text.as_str() {
-                        "full" => Err(Errno::ENOSPC.into()),
-                        _ => Ok(()),
-                    }
-                })
-            });
-            let pid = Pid::this();
-            test(&Outside { socket: ours, pid }, &|| {
-                written.recv().expect("it answers")
-            })
-        })
+            scope.spawn(move || while catch_unwind(AssertUnwindSafe(|| life(&socket))).is_err() {});
+            outside.wait_until_begun().expect("it begins");
+            test(&outside, &|| written.recv().expect("it answers"));
+            drop(outside);
+        });
     }
 
     #[test]
@@ -321,6 +375,17 @@ mod tests {
             outside.write(|to| to.write_all(b"next")).expect("a write");
             assert_eq!(written().as_deref(), Some(""));
             assert_eq!(written().as_deref(), Some("next"));
+        });
+    }
+
+    #[test]
+    fn what_a_dying_writer_did_not_write_the_next_one_writes() {
+        outside(|outside, written| {
+            outside
+                .write(|to| to.write_all(b"deadly"))
+                .expect("a write");
+            assert_eq!(written().as_deref(), Some("deadly"));
+            assert!(!outside.is_gone());
         });
     }
 }

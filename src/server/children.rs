@@ -38,6 +38,13 @@ pub enum End {
     Signal(Signal),
 }
 
+impl End {
+    /// Whether it has done what it was for.
+    pub fn is_well(self) -> bool {
+        self == Self::Exit(Outcome::Done)
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

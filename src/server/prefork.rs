@@ -233,7 +233,7 @@ impl<S: Service> Server<'_, S> {
             self.apply_reports()?;
             match self.members.remove(pid) {
                 Some(member) => self.member_ended(pid, &member, end),
-                None => _ = self.service.child_ended(pid),
+                None => _ = self.service.child_ended(pid, end.is_well()),
             }
         }
         Ok(())

@@ -161,7 +161,7 @@ impl<S: Service> Server<'_, S> {
             // It has ended, so whatever it reported is in the pipe by now.
             self.apply_reports()?;
             let Some(child) = self.children.remove(pid) else {
-                self.service.child_ended(pid);
+                self.service.child_ended(pid, end.is_well());
                 continue;
             };
             let outcome = self.children.outcome(end);

@@ -89,8 +89,8 @@ pub trait Service: Sync {
         Duration::from_secs(3600)
     }
 
-    /// Whether `tick` has set a child to work of its own and this was it: the process `pid` ended.
-    fn child_ended(&self, _pid: nix::unistd::Pid) -> bool {
+    /// Whether `tick` has set a child to work of its own and this was it: the process `pid` ended, with status 0 or not.
+    fn child_ended(&self, _pid: nix::unistd::Pid, _well: bool) -> bool {
         false
     }
 

@@ -7,7 +7,7 @@
 mod owner;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -16,10 +16,12 @@ use nix::unistd::Pid;
 
 use super::{Apart, Next, Outcome, Output, Service, Session};
 use crate::logging;
+use crate::confine::outside::Outside;
 use crate::sys::pipe::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
+use crate::tracker::state::LoadError;
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, REQUEST_LEN, Request, RequestError, Response};
 
@@ -63,20 +65,19 @@ impl TrackerService {
     }
 
     /// Keeps the registry in this file as well, and begins with what is there, as far as it has not expired and is
-    /// still allowed. The file is written by a process of its own, where `begin` runs first: this one may lose its
-    /// right to files.
+    /// still allowed. `outside` writes it: this process may lose its right to files.
     ///
     /// # Errors
-    /// Where the file cannot be read or makes no sense, and where that process cannot be started.
+    /// Where the file cannot be read or makes no sense.
     pub fn with_state(
         self,
-        path: PathBuf,
+        path: &Path,
         now: SystemTime,
-        begin: impl FnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<Self> {
+        outside: Outside,
+    ) -> Result<Self, LoadError> {
         let policy = self.current().policy;
         self.owner()
-            .load(path, &policy, seconds_since_epoch(now), begin)?;
+            .load(path, &policy, seconds_since_epoch(now), outside)?;
         Ok(self)
     }
 
@@ -194,8 +195,8 @@ impl Service for TrackerService {
         self.owner().tick(now, apart)
     }
 
-    fn child_ended(&self, pid: Pid) -> bool {
-        self.owner().child_ended(pid)
+    fn child_ended(&self, pid: Pid, well: bool) -> bool {
+        self.owner().child_ended(pid, well)
     }
 }
 

@@ -102,6 +102,16 @@ pub fn wait_few<'a>(
     Ok(ready.fold(0, |bits, (index, _): (u32, _)| bits | 1 << index))
 }
 
+/// Whether the other end of a connection is closed.
+///
+/// # Errors
+/// As poll(2).
+pub fn hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut polled = [PollFd::new(fd, PollFlags::empty())];
+    nix::poll::poll(&mut polled, PollTimeout::ZERO)?;
+    Ok(polled[0].any().unwrap_or(true))
+}
+
 /// Rounds up: a deadline is never missed by waking too early and spinning.
 pub(super) fn milliseconds(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_micros().div_ceil(1000);

@@ -3,30 +3,32 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context;
 use nix::errno::Errno;
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::confine::outside::Outside;
-use crate::faults;
 use crate::service::Apart;
 use crate::sys::{fork, signals};
 use crate::tracker::policy::{Policy, PolicyRefusal};
 use crate::tracker::registry::Registry;
 use crate::tracker::shares::Refusal;
-use crate::tracker::state::{self, Saved};
+use crate::tracker::state::{self, LoadError, Saved};
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, Request};
 
-/// How long after a save the next one may be.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How long after a save the next one may be: what came meanwhile is lost where the tracker is killed. Of the time that
+/// saves take it is so many times as much: with a million peers they take seconds.
+const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(2);
+const SAVE_SHARE: u32 = 20;
 /// Records that one sweep looks at: well below a millisecond, even if all have expired.
 const SWEEP_SIZE: u32 = 256;
 /// How long the sweeps take to come round, unless there are so few records that one sweep sees them all.
@@ -64,10 +66,12 @@ struct State {
     /// Who writes it: the owner may have no right to files.
     outside: Arc<Outside>,
     saved: Timer,
+    /// How long after a save the next one may be, as things are.
+    every: Duration,
     /// The registry's version that was saved last.
     version: u64,
-    /// Who is saving it.
-    saving: Option<Saving>,
+    /// Who is saving it, and since when.
+    saving: Option<(Saving, Instant)>,
 }
 
 /// Who saves the state, so that nobody waits for a disk.
@@ -75,8 +79,8 @@ struct State {
 enum Saving {
     /// A child.
     Child(Pid),
-    /// A thread, in a process that has threads and so does not fork.
-    Thread(JoinHandle<()>),
+    /// A thread, in a process that has threads and so does not fork. It answers whether it has saved the state.
+    Thread(JoinHandle<bool>),
 }
 
 impl Saving {
@@ -85,14 +89,17 @@ impl Saving {
         matches!(self, Self::Thread(thread) if thread.is_finished())
     }
 
-    /// Waits for its end.
-    fn wait(self) {
+    /// Waits for its end; answers whether it has saved the state.
+    fn wait(self) -> bool {
         match self {
-            Self::Child(pid) => while waitpid(pid, None) == Err(Errno::EINTR) {},
-            Self::Thread(thread) => {
-                // A panic was reported where it happened.
-                let _ = thread.join();
-            }
+            Self::Child(pid) => loop {
+                match waitpid(pid, None) {
+                    Err(Errno::EINTR) => {}
+                    ended => return ended == Ok(WaitStatus::Exited(pid, 0)),
+                }
+            },
+            // A panic was reported where it happened.
+            Self::Thread(thread) => thread.join().unwrap_or(false),
         }
     }
 }
@@ -133,34 +140,31 @@ impl Owner {
         Ok(())
     }
 
-    /// Fills the registry from a file, in which it is kept from now on.
+    /// Fills the registry from a file, in which it is kept from now on, by who writes it.
     pub fn load(
         &mut self,
-        path: PathBuf,
+        path: &Path,
         policy: &Policy,
         now: u32,
-        begin: impl FnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+        outside: Outside,
+    ) -> Result<(), LoadError> {
         let (mut loaded, mut left_out) = (0, 0);
-        state::load(&path, |saved| match self.restore(&saved, policy, now) {
+        state::load(path, |saved| match self.restore(&saved, policy, now) {
             Ok(()) => loaded += 1,
             Err(_) => left_out += 1,
         })?;
         // Whoever expired while the tracker was away is forgotten without a word.
         let expired = self.registry.sweep(now, u32::MAX);
-        let name = crate::text::escape_path(&path);
+        let name = crate::text::escape_path(path);
         if loaded + left_out > 0 {
             let kept = loaded - expired;
             log::info!("{name}: {kept} peers; {left_out} are not allowed any more");
         }
-        let outside = Outside::start(begin, |contents| {
-            faults::at("saver");
-            state::copy(&path, contents)
-        });
         self.state = Some(State {
-            outside: Arc::new(outside.with_context(|| format!("cannot save {name}"))?),
+            outside: Arc::new(outside),
             name,
             saved: Timer::default(),
+            every: SAVE_AT_MOST_EVERY,
             version: self.registry.view().version(),
             saving: None,
         });
@@ -222,40 +226,46 @@ impl Owner {
         let Some(state) = &mut self.state else {
             return NEVER;
         };
-        if let Some(saving) = state.saving.take_if(|saving| saving.is_over()) {
-            saving.wait();
+        if let Some((saving, since)) = state.saving.take_if(|(saving, _)| saving.is_over()) {
+            state.end_of_save(saving.wait(), since);
         }
         if state.version == view.version() {
             return NEVER;
         }
-        let left = state.saved.left(now, SAVE_EVERY);
+        if state.saving.is_some() {
+            return state.every;
+        }
+        let left = state.saved.left(now, state.every);
         if !left.is_zero() {
             return left;
         }
-        if state.saving.is_some() {
-            return SAVE_EVERY;
+        if state.outside.is_gone() {
+            state.give_up();
+            return NEVER;
         }
         state.saved.restart(now);
         let version = view.version();
         match state.start_saving(view, apart) {
-            Ok(saving) => (state.version, state.saving) = (version, Some(saving)),
+            Ok(saving) => {
+                state.version = version;
+                state.saving = Some((saving, Instant::now()));
+            }
             Err(error) => log::warn!("cannot start to save the state: {error}"),
         }
-        SAVE_EVERY
+        state.every
     }
 
-    /// Whether this was the child that saves the state.
-    pub fn child_ended(&mut self, pid: Pid) -> bool {
+    /// Whether this was the child that saves the state; `well` says whether it has.
+    pub fn child_ended(&mut self, pid: Pid, well: bool) -> bool {
         let Some(state) = &mut self.state else {
             return false;
         };
-        if state.outside.pid() == pid {
-            let name = &state.name;
-            log::warn!("the process that writes {name} has ended: nothing is saved any more");
-            return true;
-        }
-        let is_it = |saving: &mut Saving| matches!(saving, Saving::Child(child) if *child == pid);
-        state.saving.take_if(is_it).is_some()
+        let is_it = |(saving, _): &mut _| matches!(saving, Saving::Child(child) if *child == pid);
+        let Some((_, since)) = state.saving.take_if(is_it) else {
+            return false;
+        };
+        state.end_of_save(well, since);
+        true
     }
 
     /// Saves the state, and waits for it.
@@ -264,7 +274,7 @@ impl Owner {
         let Some(state) = &mut self.state else {
             return Ok(());
         };
-        if let Some(saving) = state.saving.take() {
+        if let Some((saving, _)) = state.saving.take() {
             // What it is about to rename is older than what follows.
             saving.wait();
         }
@@ -276,35 +286,58 @@ impl State {
     fn start_saving(&self, view: View, apart: Apart) -> io::Result<Saving> {
         match apart {
             Apart::InChild => {
-                let save = || save_or_warn(&self.name, &self.outside, &view);
+                let save = || u8::from(!save_or_warn(&self.name, &self.outside, &view));
                 fork::spawn_leaf(&[self.outside.as_fd()], save).map(Saving::Child)
             }
             Apart::InThread => {
                 let (name, outside) = (self.name.clone(), Arc::clone(&self.outside));
                 let work = move || {
                     signals::leave_to_the_loop();
-                    save_or_warn(&name, &outside, &view);
+                    save_or_warn(&name, &outside, &view)
                 };
                 let thread = thread::Builder::new().spawn(work)?;
                 Ok(Saving::Thread(thread))
             }
         }
     }
+
+    /// Decides when the next save may be, after one that began then.
+    fn end_of_save(&mut self, well: bool, since: Instant) {
+        self.every = if well {
+            pause_after(since.elapsed())
+        } else {
+            // It has said why, and is not to say it all the time.
+            self.version = NOT_SAVED;
+            (self.every * 2).min(SAVE_AT_LEAST_EVERY)
+        };
+    }
+
+    /// A tracker that was to keep its state, and cannot, ends as if it were asked to: whoever looks after it will see
+    /// that, and start it again. It cannot have the right to files back.
+    fn give_up(&self) {
+        let name = &self.name;
+        log::error!("the processes outside that write {name} have ended: this tracker ends, too");
+        // To this process: it is sure to be there.
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+    }
+}
+
+/// How long after a save that took so long the next one may be.
+fn pause_after(took: Duration) -> Duration {
+    (took * SAVE_SHARE).clamp(SAVE_AT_MOST_EVERY, SAVE_AT_LEAST_EVERY)
 }
 
 fn save(outside: &Outside, view: &View) -> io::Result<()> {
     outside.write(|to| state::write(to, view.registrations().map(Saved::from)))
 }
 
-/// All that is done apart; answers a child's exit status.
-fn save_or_warn(name: &str, outside: &Outside, view: &View) -> u8 {
-    match save(outside, view) {
-        Ok(()) => 0,
-        Err(error) => {
-            log::warn!("cannot save {name}: {error}");
-            1
-        }
+/// All that is done apart; answers whether the state is saved.
+fn save_or_warn(name: &str, outside: &Outside, view: &View) -> bool {
+    let saved = save(outside, view);
+    if let Err(error) = &saved {
+        log::warn!("cannot save {name}: {error}");
     }
+    saved.is_ok()
 }
 
 /// When something was done last. A clock that was set back makes everything due.
@@ -321,5 +354,18 @@ impl Timer {
         self.0
             .and_then(|last| now.duration_since(last).ok())
             .map_or(Duration::ZERO, |since| every.saturating_sub(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_save_is_soon_unless_saves_take_long() {
+        let pause = |milliseconds| pause_after(Duration::from_millis(milliseconds));
+        assert_eq!(pause(1), SAVE_AT_MOST_EVERY);
+        assert_eq!(pause(500), Duration::from_secs(10));
+        assert_eq!(pause(10_000), SAVE_AT_LEAST_EVERY);
     }
 }

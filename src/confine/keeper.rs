@@ -1,0 +1,157 @@
+//! The keeper: a process outside of the confinement that starts the helpers of a confined process, and starts again
+//! each that ended.
+//!
+//! ```text
+//! tracker    confined, with a child for each connection
+//! └─ keeper  reads nothing, of nobody: it forks, and waits
+//!    ├─ who writes the state     super::outside
+//!    └─ who opens files          super::opener
+//! ```
+//!
+//! A confined process cannot start them: what it forks is confined as it is. The keeper has both ends of no
+//! conversation, but the helper's end of each, so that what was asked while a helper was dead is there for the next
+//! one. All of them end with the confined process. Where the keeper itself is killed they end, too, and the confined
+//! process finds the other ends of its conversations closed.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::sys::fork;
+
+/// With this status a helper says that whom it helped is gone: there is nothing to start again.
+pub const ALONE: u8 = 0;
+/// Whoever ends sooner than that after its start ended soon.
+const SOON: Duration = Duration::from_secs(1);
+/// A helper that ended is started again at once. If it ends soon, again and again, it is only so often; then it rests
+/// in between. (The others wait as long, should they end meanwhile.)
+const AT_ONCE: u32 = 20;
+const REST: Duration = Duration::from_secs(2);
+/// How long after a fork that failed the next one is tried.
+const FORK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a helper does in its process, until the other end is closed: the exit status.
+pub type Life<'a> = Box<dyn Fn(&OwnedFd) -> u8 + Send + 'a>;
+
+/// A process that helps, before it is started.
+pub struct Helper<'a> {
+    /// What it does, for the log: "writes x".
+    pub task: String,
+    /// Its end of the conversation.
+    pub socket: OwnedFd,
+    /// What it does.
+    pub life: Life<'a>,
+}
+
+/// Starts the keeper, where `begin` runs first, and the helpers. They end of no signal that can be blocked: one to the
+/// whole group must not end them before the confined process has saved what it had.
+///
+/// # Errors
+/// As fork(2).
+pub fn start(
+    helpers: Vec<Helper<'_>>,
+    begin: impl FnOnce() -> anyhow::Result<()>,
+) -> io::Result<Pid> {
+    let keep: Vec<_> = helpers.iter().map(|helper| helper.socket.as_fd()).collect();
+    fork::spawn_leaf(&keep, || {
+        let _ = SigSet::all().thread_block();
+        let kept = begin().and_then(|()| Ok(keep_alive(&helpers)?));
+        match kept {
+            Ok(()) => 0,
+            Err(error) => {
+                crate::logging::complain(&error);
+                1
+            }
+        }
+    })
+}
+
+/// A helper, and its process.
+struct Kept<'a> {
+    helper: &'a Helper<'a>,
+    running: Option<Pid>,
+    started: Instant,
+    /// How many times in a row it has ended soon.
+    ended_soon: u32,
+}
+
+/// The life of the keeper: until a helper says that there is nobody left to help.
+fn keep_alive(helpers: &[Helper<'_>]) -> io::Result<()> {
+    let mut kept: Vec<Kept<'_>> = helpers.iter().map(Kept::new).collect();
+    loop {
+        for one in &mut kept {
+            one.start_if_ended();
+        }
+        // Without a child there is nothing to wait for, but a process that could not be forked.
+        let (pid, how, alone) = match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, status)) => (
+                pid,
+                format!("exit status {status}"),
+                status == i32::from(ALONE),
+            ),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                (pid, format!("signal {} ({signal})", signal as i32), false)
+            }
+            Err(Errno::ECHILD) => {
+                std::thread::sleep(FORK_AGAIN);
+                continue;
+            }
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if alone {
+            return Ok(());
+        }
+        if let Some(one) = kept.iter_mut().find(|one| one.running == Some(pid)) {
+            one.ended(&how);
+        }
+    }
+}
+
+impl<'a> Kept<'a> {
+    fn new(helper: &'a Helper<'a>) -> Self {
+        Self {
+            helper,
+            running: None,
+            started: Instant::now(),
+            ended_soon: 0,
+        }
+    }
+
+    fn start_if_ended(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        let Helper { task, socket, life } = self.helper;
+        self.started = Instant::now();
+        match fork::spawn_leaf(&[socket.as_fd()], || {
+            let _ = SigSet::all().thread_block();
+            life(socket)
+        }) {
+            Ok(pid) => self.running = Some(pid),
+            Err(error) => {
+                log::warn!("cannot start the process that {task}: {error}; trying again");
+                std::thread::sleep(FORK_AGAIN);
+            }
+        }
+    }
+
+    /// Takes note of the end, and rests where it comes too often.
+    fn ended(&mut self, how: &str) {
+        let task = &self.helper.task;
+        log::warn!("the process that {task} ended: {how}; it is started again");
+        self.running = None;
+        self.ended_soon = match self.started.elapsed() < SOON {
+            true => self.ended_soon.saturating_add(1),
+            false => 0,
+        };
+        if self.ended_soon > AT_ONCE {
+            std::thread::sleep(REST);
+        }
+    }
+}
