@@ -1,6 +1,7 @@
 //! The announcer: a process that tells one tracker what this node serves, and hands on the peers that it names.
 //!
-//! It subscribes at once and every 10 minutes. While a file is incomplete it asks for the list in between: soon at
+//! It subscribes at once and then every 10 minutes; at first sooner, for a tracker that is killed knows again what it
+//! saved, and so has forgotten the newest. While a file is incomplete it asks for the list in between: soon at
 //! first, for those who begin together find each other late, then less often. A tracker that does not answer is
 //! asked again, later each time.
 
@@ -23,6 +24,9 @@ use super::{Place, TrackerAddress};
 
 /// How often a peer subscribes again (PROTOCOL §2).
 const RENEW: Duration = Duration::from_secs(600);
+/// The first time that it does so; twice as much later the next. However long a tracker takes to save what it knows, a
+/// peer that it has lost is missing for little longer than it was known.
+const FIRST_RENEWAL: Duration = Duration::from_secs(5);
 /// How long leaving may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
@@ -50,6 +54,8 @@ pub struct Announced<'a> {
 struct Schedule<'a> {
     file: Announced<'a>,
     subscribe_at: Instant,
+    /// How long after the next time it subscribes again.
+    renewal: Duration,
     list_at: Instant,
     pause: Duration,
 }
@@ -95,6 +101,7 @@ fn run_announcer(mut announcer: Announcer<'_>, files: Vec<Announced<'_>>) -> u8 
         .map(|file| Schedule {
             file,
             subscribe_at: now,
+            renewal: FIRST_RENEWAL,
             list_at: now,
             pause: FIRST_PAUSE,
         })
@@ -191,7 +198,8 @@ impl Announcer<'_> {
         match answer {
             Ok(records) => {
                 if command == Command::Subscribe {
-                    schedule.subscribe_at = now + RENEW;
+                    schedule.subscribe_at = now + schedule.renewal;
+                    schedule.renewal = (schedule.renewal * 2).min(RENEW);
                 }
                 self.hand_on(&records, schedule);
             }

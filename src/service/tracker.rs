@@ -15,8 +15,8 @@ use fastrand::Rng;
 use nix::unistd::Pid;
 
 use super::{Apart, Next, Outcome, Output, Service, Session};
-use crate::logging;
 use crate::confine::outside::Outside;
+use crate::logging;
 use crate::sys::pipe::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;

@@ -44,6 +44,8 @@ use quest::Quest;
 const COURTESY: Duration = Duration::from_secs(60);
 /// How often is looked at what is due.
 const TICK: Duration = Duration::from_millis(100);
+/// So many announcers may end at the most.
+const DEATHS: u32 = 5;
 
 /// What came of it.
 #[derive(Debug)]
@@ -87,6 +89,7 @@ pub fn obtain(
             others: !there.is_empty(),
             quests,
             announcers: Vec::new(),
+            deaths: 0,
             started: Instant::now(),
         };
         let stopped = search.run(signals);
@@ -152,14 +155,20 @@ struct Search<'a> {
     /// Whether there are files that wait for this.
     others: bool,
     quests: Vec<Quest<'a>>,
+    /// A process for each tracker.
     announcers: Vec<Pid>,
+    /// How many of them have ended that should not have.
+    deaths: u32,
     started: Instant,
 }
 
 impl Search<'_> {
     /// Searches until all is decided, or a signal comes.
     fn run(&mut self, signals: &Signals) -> anyhow::Result<Option<Signal>> {
-        self.start_announcers()?;
+        for tracker in self.trackers {
+            let announcer = self.start_announcer(tracker)?;
+            self.announcers.push(announcer);
+        }
         loop {
             for quest in &mut self.quests {
                 quest.hear()?;
@@ -177,21 +186,26 @@ impl Search<'_> {
         }
     }
 
-    fn start_announcers(&mut self) -> io::Result<()> {
+    fn start_announcer(&self, tracker: &TrackerAddress) -> io::Result<Pid> {
         let nowhere = Place::nowhere();
-        for tracker in self.trackers {
-            let keep: Vec<_> = self
-                .quests
-                .iter()
-                .map(|quest| quest.found.0.as_fd())
-                .collect();
-            let announced = self.quests.iter().map(Quest::announced).collect();
-            let ports: Vec<u16> = tracker.addresses.iter().map(SocketAddr::port).collect();
-            let role = Role::Announcer { ports: &ports };
-            let life = || announcer::run(tracker, &nowhere, announced);
-            let run = || self.settings.confinement.confined(role, life);
-            self.announcers.push(fork::spawn_leaf(&keep, run)?);
-        }
+        let quests = self.quests.iter();
+        let keep: Vec<_> = quests.map(|quest| quest.found.0.as_fd()).collect();
+        let announced = self.quests.iter().map(Quest::announced).collect();
+        let ports: Vec<u16> = tracker.addresses.iter().map(SocketAddr::port).collect();
+        let role = Role::Announcer { ports: &ports };
+        let life = || announcer::run(tracker, &nowhere, announced);
+        let run = || self.settings.confinement.confined(role, life);
+        fork::spawn_leaf(&keep, run)
+    }
+
+    /// One that was killed is started again; one that ends each time is an error.
+    fn announcer_ended(&mut self, number: usize) -> anyhow::Result<()> {
+        self.deaths += 1;
+        ensure!(
+            self.deaths < DEATHS,
+            "cannot ask the trackers: an announcer ends each time"
+        );
+        self.announcers[number] = self.start_announcer(&self.trackers[number])?;
         Ok(())
     }
 
@@ -214,12 +228,9 @@ impl Search<'_> {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let announcers = self.announcers.len();
-            self.announcers.retain(|announcer| *announcer != pid);
-            ensure!(
-                self.announcers.len() == announcers,
-                "cannot ask the trackers: an announcer ended"
-            );
+            if let Some(number) = self.announcers.iter().position(|one| *one == pid) {
+                self.announcer_ended(number)?;
+            }
             for quest in &mut self.quests {
                 quest.answered(pid, Asked::from_exit_status(status));
             }
