@@ -3,6 +3,7 @@
 //! How the threads share the work, [`jobs`] says.
 
 mod jobs;
+mod pairs;
 
 use std::fs::File;
 use std::io;
@@ -113,8 +114,20 @@ mod tests {
     fn blocks_around_the_size_of_a_piece_are_described() {
         const P: u64 = PIECE as u64;
         let content = bytes(5 * PIECE + 100);
-        for block_size in [P - 1, P, P + 1, 2 * P, 2 * P + 63, 5 * P + 100, u64::MAX] {
-            check(&content, block_size, 3);
+        for block_size in [
+            1000,
+            P / 2,
+            P - 1,
+            P,
+            P + 1,
+            2 * P,
+            2 * P + 63,
+            5 * P + 100,
+            u64::MAX,
+        ] {
+            for count in [1, 3] {
+                check(&content, block_size, count);
+            }
         }
         check(&content[..2 * PIECE], 2 * P, 2);
     }

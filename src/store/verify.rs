@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::bitmap::Bitmap;
 use crate::cascade_file::CascadeFile;
-use crate::hash::{BlockHash, FileHash};
+use crate::hash::{BlockHash, FileHash, update_both};
 
 /// Bytes that are read and hashed at a time: little enough to be still in the core's own cache when they are hashed.
 pub const PIECE: usize = 128 << 10;
@@ -63,6 +63,7 @@ pub fn verify(
         next: AtomicU64::new(0),
         reachable,
         batch,
+        few: 2 * threads.get() as u64,
     };
     let useful = usize::try_from(reachable.div_ceil(batch)).unwrap_or(usize::MAX);
     on_threads(threads.get().min(useful), || run.work())
@@ -98,42 +99,54 @@ struct Run<'a> {
     next: AtomicU64,
     /// Blocks from this one on lie beyond the end of the file.
     reachable: u64,
-    /// Blocks that a thread takes at a time.
+    /// Blocks that fit into a piece; one, where not even that does.
     batch: u64,
+    /// So many blocks are too few for a thread to take two.
+    few: u64,
 }
 
 impl Run<'_> {
     /// Takes and checks blocks until none is left.
     fn work(&self) -> io::Result<()> {
-        let mut buffer = vec![0; PIECE];
-        let result = self.work_with(&mut buffer);
+        let mut buffers = [vec![0; PIECE], vec![0; PIECE]];
+        let result = self.work_with(&mut buffers);
         if result.is_err() {
             self.next.store(self.reachable, Ordering::Relaxed);
         }
         result
     }
 
-    fn work_with(&self, buffer: &mut [u8]) -> io::Result<()> {
-        loop {
-            let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
-            if first >= self.reachable {
-                return Ok(());
-            }
-            let last = (first + self.batch).min(self.reachable);
-            // Block numbers have 32 bits: the geometry refuses more.
-            let blocks = first as u32..last as u32;
-            if self.batch == 1 {
-                self.check_large(blocks.start, buffer)?;
-            } else {
-                self.check_small(blocks, buffer)?;
+    fn work_with(&self, buffers: &mut [Vec<u8>; 2]) -> io::Result<()> {
+        while let Some(blocks) = self.take() {
+            match blocks.end - blocks.start {
+                1 => self.check_one(blocks.start, &mut buffers[0])?,
+                _ if self.batch == 1 => self.check_two(blocks.start, buffers)?,
+                _ => self.check_small(blocks, &mut buffers[0])?,
             }
         }
+        Ok(())
+    }
+
+    /// The blocks that this thread does next: as many as fit into a piece; of larger ones two, which are hashed
+    /// together, as long as there are enough for all.
+    fn take(&self) -> Option<Range<u32>> {
+        let left = self
+            .reachable
+            .saturating_sub(self.next.load(Ordering::Relaxed));
+        let count = match self.batch {
+            1 if left > self.few => 2,
+            batch => batch,
+        };
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        let last = first.saturating_add(count).min(self.reachable);
+        // Block numbers have 32 bits: the geometry refuses more.
+        (first < last).then_some(first as u32..last as u32)
     }
 
     /// Checks one block that may be larger than the buffer.
-    fn check_large(&self, block: u32, buffer: &mut [u8]) -> io::Result<()> {
+    fn check_one(&self, block: u32, buffer: &mut [u8]) -> io::Result<()> {
         let mut hasher = Sha256::new();
-        let range = self.cascade.geometry().range(block).unwrap_or_default();
+        let range = self.range(block);
         match hash_range(self.data, range, &mut hasher, buffer, self.observer) {
             Ok(()) => self.judge(block, BlockHash::finish(hasher)),
             // The file has shrunk.
@@ -143,21 +156,60 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Checks this block and the next, which may be larger than the buffers.
+    fn check_two(&self, block: u32, [these, those]: &mut [Vec<u8>; 2]) -> io::Result<()> {
+        let (mut this, mut that) = (Sha256::new(), Sha256::new());
+        let (first, second) = (self.range(block), self.range(block + 1));
+        // No block is longer than one before it.
+        for done in (0..first.end - first.start).step_by(PIECE) {
+            let these = self.read_piece(&first, done, these)?;
+            let those = self.read_piece(&second, done, those)?;
+            update_both((&mut this, these), (&mut that, those));
+            observed(self.observer, these.len() + those.len())?;
+        }
+        // Of a file that has shrunk less was hashed, which is as wrong as can be.
+        self.judge(block, BlockHash::finish(this));
+        self.judge(block + 1, BlockHash::finish(that));
+        Ok(())
+    }
+
+    /// What comes next of a block of which so much is done; less, or nothing, where the block or the file ends.
+    fn read_piece<'b>(
+        &self,
+        block: &Range<u64>,
+        done: u64,
+        buffer: &'b mut [u8],
+    ) -> io::Result<&'b [u8]> {
+        let start = block.start.saturating_add(done).min(block.end);
+        let length = (block.end - start).min(buffer.len() as u64) as usize;
+        let read = read_full_at(self.data, &mut buffer[..length], start)?;
+        Ok(&buffer[..read])
+    }
+
     /// Checks blocks which fit into the buffer together.
     fn check_small(&self, blocks: Range<u32>, buffer: &mut [u8]) -> io::Result<()> {
-        let geometry = self.cascade.geometry();
-        let start = geometry.range(blocks.start).unwrap_or_default().start;
-        let end = geometry.range(blocks.end - 1).unwrap_or_default().end;
+        let (start, end) = (
+            self.range(blocks.start).start,
+            self.range(blocks.end - 1).end,
+        );
         let buffer = &mut buffer[..(end - start) as usize];
         let read = read_full_at(self.data, buffer, start)?;
-        // The batch is larger than one block, so that a block's size fits.
-        let pieces = buffer[..read].chunks(geometry.block_size() as usize);
-        for (block, bytes) in blocks.zip(pieces) {
-            if bytes.len() as u64 == geometry.block_length(block) {
-                self.judge(block, BlockHash::of(bytes));
+        // A block's size fits: the buffer is larger.
+        let block_size = self.cascade.geometry().block_size() as usize;
+        for (first, bytes) in blocks.step_by(2).zip(buffer[..read].chunks(2 * block_size)) {
+            let (these, those) = bytes.split_at(block_size.min(bytes.len()));
+            let (mut this, mut that) = (Sha256::new(), Sha256::new());
+            update_both((&mut this, these), (&mut that, those));
+            self.judge(first, BlockHash::finish(this));
+            if !those.is_empty() {
+                self.judge(first + 1, BlockHash::finish(that));
             }
         }
         observed(self.observer, read)
+    }
+
+    fn range(&self, block: u32) -> Range<u64> {
+        self.cascade.geometry().range(block).unwrap_or_default()
     }
 
     fn judge(&self, block: u32, hash: BlockHash) {
@@ -266,6 +318,22 @@ mod tests {
         let present = Bitmap::new(3).expect("memory");
         verify(&file_of(&content), &cascade, &present, THREADS, &unobserved).expect("readable");
         assert_eq!(present.to_bytes(), [0b1010_0000]);
+    }
+
+    #[test]
+    fn large_blocks_that_are_checked_two_at_once_are_told_apart() {
+        let mut content = bytes(19 * PIECE + 7);
+        let cascade = describe(&content, PIECE as u64 + 1);
+        content[PIECE + 1] ^= 1;
+        content[4 * PIECE] ^= 1;
+        let check = |content: &[u8]| {
+            let present = Bitmap::new(cascade.geometry().blocks()).expect("memory");
+            verify(&file_of(content), &cascade, &present, THREADS, &unobserved).expect("readable");
+            present.to_bytes()
+        };
+        assert_eq!(check(&content), [0b1010_1111, 0xFF, 0b1110_0000]);
+        content.truncate(7 * PIECE);
+        assert_eq!(check(&content), [0b1010_1100, 0, 0], "the rest is missing");
     }
 
     #[test]

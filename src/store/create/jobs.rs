@@ -1,9 +1,10 @@
 //! Two hashes of every byte, on as many threads as are of use.
 //!
 //! The hash of the whole file is serial, and so it bounds the speed; all else is to cost no time beside it. There are
-//! three jobs: to read the file, to hash its blocks, and to hash the whole. Each goes through the file in order, piece
-//! by piece, and is done by one thread at a time: by whichever is free. So no core is idle while there is something to
-//! do, hardly ever does one wait for another, and memory is the same whatever the sizes of file and block.
+//! three jobs: to read the file, to hash its blocks, and to hash the whole. Each goes through the file piece by piece,
+//! and is done by one thread at a time: by whichever is free. So no core is idle while there is something to do, hardly
+//! ever does one wait for another, and memory is bounded whatever the sizes of file and block. Reading and the hashes
+//! of blocks, of two at once ([`super::pairs`]), take together as long as the hash of the whole: two cores are busy.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,12 +15,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::changed;
+use super::pairs::{BlockHasher, Division};
 use crate::cascade_file::Geometry;
 use crate::hash::{BlockHash, FileHash};
-use crate::store::verify::{Observer, PIECE, observed, on_threads, panicked, read_full_at};
+use crate::store::verify::{Observer, observed, on_threads, panicked, read_full_at};
 
-/// The most pieces that are in memory.
-const PIECES: u64 = 16;
+/// The hash of the whole has at least so many pieces before it, as far as there is room.
+const AHEAD: u64 = 2;
 /// More threads than there are jobs have nothing to do.
 const JOBS: usize = 3;
 
@@ -36,11 +38,11 @@ pub(super) fn hash(
 ) -> io::Result<(FileHash, Vec<BlockHash>)> {
     let run = Run {
         data,
-        length: geometry.length(),
+        division: Division::new(geometry),
         observer,
         state: Mutex::new(State {
             read: Job::new(()),
-            blocks: Job::new(BlockHasher::new(geometry, hashes)),
+            blocks: Job::new(Box::new(BlockHasher::new(geometry, hashes))),
             whole: Job::new(Sha256::new()),
             pieces: VecDeque::new(),
             spare: Vec::new(),
@@ -49,16 +51,16 @@ pub(super) fn hash(
         }),
         wake: Condvar::new(),
     };
-    let useful = usize::try_from(run.pieces())
+    let useful = usize::try_from(run.division.pieces())
         .unwrap_or(usize::MAX)
         .clamp(1, JOBS);
     on_threads(threads.get().min(useful), || run.work())?;
     run.into_hashes().ok_or_else(panicked)
 }
 
-/// A job, which one thread at a time does for one piece after the other.
+/// A job, which one thread at a time does task by task: a task is a piece, or two for the hashes of blocks.
 struct Job<T> {
-    /// The piece that is next.
+    /// The task that is next.
     next: u64,
     /// What the job is done with; nothing while a thread is at it.
     tool: Option<T>,
@@ -72,12 +74,7 @@ impl<T> Job<T> {
         }
     }
 
-    /// Takes the tool, if nobody has it and the next piece is one before `end`.
-    fn take(&mut self, end: u64) -> Option<T> {
-        self.tool.take_if(|_| self.next < end)
-    }
-
-    /// The next piece is done.
+    /// The next task is done.
     fn put(&mut self, tool: T) {
         self.tool = Some(tool);
         self.next += 1;
@@ -87,7 +84,7 @@ impl<T> Job<T> {
 /// What the threads of one run share.
 struct Run<'a> {
     data: &'a File,
-    length: u64,
+    division: Division,
     observer: Observer<'a>,
     state: Mutex<State>,
     /// A thread that found nothing to do may find something now.
@@ -96,7 +93,7 @@ struct Run<'a> {
 
 struct State {
     read: Job<()>,
-    blocks: Job<BlockHasher>,
+    blocks: Job<Box<BlockHasher>>,
     whole: Job<Sha256>,
     /// The pieces that were read and are still to be hashed, the last of them the one before `read.next`.
     pieces: VecDeque<Arc<Vec<u8>>>,
@@ -108,27 +105,95 @@ struct State {
     failed: bool,
 }
 
-/// Something to be done for one piece.
+/// Something to be done.
 enum Task {
     Read(u64, Vec<u8>),
-    Blocks(Arc<Vec<u8>>, BlockHasher),
+    Blocks(Arc<Vec<u8>>, Option<Arc<Vec<u8>>>, Box<BlockHasher>),
     Whole(Arc<Vec<u8>>, Sha256),
 }
 
+/// A task that is done.
+enum Done {
+    Read(Vec<u8>),
+    Blocks(Box<BlockHasher>),
+    Whole(Sha256),
+}
+
+/// What a thread could do now.
+enum Choice {
+    Read,
+    Blocks,
+    Whole,
+}
+
 impl State {
-    /// The next task. What everything waits for comes first; and as long as there is room it is read ahead, so that a
-    /// thread that becomes free finds something to hash.
-    fn take(&mut self, pieces: u64) -> Option<Task> {
-        let read = self.read.next;
-        if let Some(hasher) = self.whole.take(read) {
-            return Some(Task::Whole(self.piece(self.whole.next)?, hasher));
+    /// What is to be done next. Everything waits for the hash of the whole: it shall never lack pieces, and goes on
+    /// before all else. What is left of a core hashes blocks, and reads ahead where it can do nothing else, but not for
+    /// the sake of a piece: who waits for room sleeps until there is some.
+    fn choose(&self, division: &Division) -> Option<Choice> {
+        let (read, whole) = (self.read.next, self.whole.next);
+        let (first, second) = division.task(self.blocks.next);
+        let wanted = second.unwrap_or(first);
+        let end = self.done(division) + division.window();
+        let room = division.pieces().min(end).saturating_sub(read);
+        let may_read = self.read.tool.is_some() && room > 0;
+        if may_read && read - whole < AHEAD {
+            Some(Choice::Read)
+        } else if self.whole.tool.is_some() && whole < read {
+            Some(Choice::Whole)
+        } else if self.blocks.tool.is_some() && wanted < read {
+            Some(Choice::Blocks)
+        } else if may_read && (end - read) * 4 >= division.window() {
+            Some(Choice::Read)
+        } else {
+            None
         }
-        let room = self.whole.next.min(self.blocks.next) + PIECES;
-        if self.read.take(pieces.min(room)).is_some() {
-            return Some(Task::Read(read, self.spare.pop().unwrap_or_default()));
+    }
+
+    fn take(&mut self, division: &Division) -> Option<Task> {
+        match self.choose(division)? {
+            Choice::Read => {
+                self.read.tool.take()?;
+                let memory = self.spare.pop().unwrap_or_default();
+                Some(Task::Read(self.read.next, memory))
+            }
+            Choice::Blocks => {
+                let (first, second) = division.task(self.blocks.next);
+                let second = second.and_then(|second| self.piece(second));
+                Some(Task::Blocks(
+                    self.piece(first)?,
+                    second,
+                    self.blocks.tool.take()?,
+                ))
+            }
+            Choice::Whole => {
+                let piece = self.piece(self.whole.next)?;
+                Some(Task::Whole(piece, self.whole.tool.take()?))
+            }
         }
-        let hasher = self.blocks.take(read)?;
-        Some(Task::Blocks(self.piece(self.blocks.next)?, hasher))
+    }
+
+    /// Takes back a tool, and the memory of pieces that both hashes are done with.
+    fn put(&mut self, done: Done, division: &Division) {
+        match done {
+            Done::Read(piece) => {
+                self.pieces.push_back(Arc::new(piece));
+                self.read.put(());
+            }
+            Done::Blocks(hasher) => self.blocks.put(hasher),
+            Done::Whole(hasher) => self.whole.put(hasher),
+        }
+        let done = self.done(division);
+        while self.read.next - (self.pieces.len() as u64) < done
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.spare.extend(Arc::into_inner(piece));
+        }
+    }
+
+    /// No piece before this one is wanted any more.
+    fn done(&self, division: &Division) -> u64 {
+        self.whole.next.min(division.done_after(self.blocks.next))
     }
 
     /// A piece that was read and is not done.
@@ -138,31 +203,18 @@ impl State {
         self.pieces.get(place).cloned()
     }
 
-    /// Takes back the memory of pieces that both hashes are done with.
-    fn collect(&mut self) {
-        let done = self.whole.next.min(self.blocks.next);
-        while self.read.next - (self.pieces.len() as u64) < done
-            && let Some(piece) = self.pieces.pop_front()
-        {
-            self.spare.extend(Arc::into_inner(piece));
-        }
-    }
-
-    fn is_done(&self, pieces: u64) -> bool {
-        self.failed || self.whole.next == pieces && self.blocks.next == pieces
+    fn is_over(&self, division: &Division) -> bool {
+        self.failed || self.done(division) == division.pieces()
     }
 }
 
 impl Run<'_> {
-    fn pieces(&self) -> u64 {
-        self.length.div_ceil(PIECE as u64)
-    }
-
     /// Does what there is to be done until all is. Whoever fails ends the others, which may be waiting for it.
     fn work(&self) -> io::Result<()> {
         let abandon = Abandon(self);
-        while let Some(task) = self.next_task() {
-            self.perform(task)?;
+        let mut done = None;
+        while let Some(task) = self.next_task(done) {
+            done = Some(self.perform(task)?);
         }
         std::mem::forget(abandon);
         Ok(())
@@ -172,15 +224,23 @@ impl Run<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to do; nothing when there will be nothing more.
-    fn next_task(&self) -> Option<Task> {
-        let pieces = self.pieces();
+    /// Hands in what was done and waits for something to do; nothing when there will be nothing more.
+    fn next_task(&self, done: Option<Done>) -> Option<Task> {
         let mut state = self.state();
+        if let Some(done) = done {
+            state.put(done, &self.division);
+        }
         loop {
-            if state.is_done(pieces) {
+            if state.is_over(&self.division) {
+                self.wake.notify_all();
                 return None;
             }
-            if let Some(task) = state.take(pieces) {
+            if let Some(task) = state.take(&self.division) {
+                // To wake a thread costs time, and is done only where that thread will find something.
+                if state.waiting > 0 && state.choose(&self.division).is_some() {
+                    drop(state);
+                    self.wake.notify_one();
+                }
                 return Some(task);
             }
             state.waiting += 1;
@@ -192,46 +252,26 @@ impl Run<'_> {
         }
     }
 
-    fn perform(&self, task: Task) -> io::Result<()> {
-        let mut hashed = 0;
-        let mut state = match task {
+    fn perform(&self, task: Task) -> io::Result<Done> {
+        match task {
             Task::Read(index, mut piece) => {
-                let start = index * PIECE as u64;
-                piece.resize((self.length - start).min(PIECE as u64) as usize, 0);
-                if read_full_at(self.data, &mut piece, start)? < piece.len() {
+                let range = self.division.range(index);
+                piece.resize((range.end - range.start) as usize, 0);
+                if read_full_at(self.data, &mut piece, range.start)? < piece.len() {
                     return Err(changed());
                 }
-                let mut state = self.state();
-                state.pieces.push_back(Arc::new(piece));
-                state.read.put(());
-                state
+                Ok(Done::Read(piece))
             }
-            Task::Blocks(piece, mut hasher) => {
-                hasher.update(&piece);
-                drop(piece);
-                let mut state = self.state();
-                state.blocks.put(hasher);
-                state
+            Task::Blocks(first, second, mut hasher) => {
+                hasher.update(&first, second.as_deref().map_or(&[], Vec::as_slice));
+                Ok(Done::Blocks(hasher))
             }
             Task::Whole(piece, mut hasher) => {
                 hasher.update(piece.as_slice());
-                hashed = piece.len();
-                drop(piece);
-                let mut state = self.state();
-                state.whole.put(hasher);
-                state
+                observed(self.observer, piece.len())?;
+                Ok(Done::Whole(hasher))
             }
-        };
-        state.collect();
-        let somebody_waits = state.waiting > 0;
-        drop(state);
-        if somebody_waits {
-            self.wake.notify_all();
         }
-        if hashed > 0 {
-            observed(self.observer, hashed)?;
-        }
-        Ok(())
     }
 
     /// The hashes, when all is done.
@@ -252,51 +292,5 @@ impl Drop for Abandon<'_, '_> {
     fn drop(&mut self) {
         self.0.state().failed = true;
         self.0.wake.notify_all();
-    }
-}
-
-/// The hashes of the blocks, in order.
-struct BlockHasher {
-    block_size: u64,
-    /// Bytes that the block lacks that has begun.
-    lacks: u64,
-    begun: Sha256,
-    hashes: Vec<BlockHash>,
-}
-
-impl BlockHasher {
-    /// `hashes` has room for all.
-    fn new(geometry: Geometry, hashes: Vec<BlockHash>) -> Self {
-        Self {
-            block_size: geometry.block_size(),
-            lacks: geometry.block_size(),
-            begun: Sha256::new(),
-            hashes,
-        }
-    }
-
-    fn update(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let (part, others) = bytes.split_at(self.lacks.min(bytes.len() as u64) as usize);
-            self.begun.update(part);
-            self.lacks -= part.len() as u64;
-            if self.lacks == 0 {
-                self.end_block();
-            }
-            bytes = others;
-        }
-    }
-
-    fn end_block(&mut self) {
-        let begun = std::mem::take(&mut self.begun);
-        self.hashes.push(BlockHash::finish(begun));
-        self.lacks = self.block_size;
-    }
-
-    fn finish(mut self) -> Vec<BlockHash> {
-        if self.lacks < self.block_size {
-            self.end_block();
-        }
-        self.hashes
     }
 }
