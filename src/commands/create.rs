@@ -15,7 +15,7 @@ use crate::output::{print_bytes, sum_line};
 use crate::store::atomic::{self, Existing, directory_of};
 use crate::store::create::describe;
 use crate::store::open_data;
-use crate::store::verify::unobserved;
+use crate::store::pieces::unobserved;
 use crate::text::escape_path;
 
 /// Writes a cascade file for each data file and prints its hash.

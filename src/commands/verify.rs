@@ -15,7 +15,8 @@ use crate::cli::Verify;
 use crate::output::{print_bytes, print_json};
 use crate::store::bitmap::Bitmap;
 use crate::store::open_data;
-use crate::store::verify::{unobserved, verify};
+use crate::store::pieces::unobserved;
+use crate::store::verify::verify;
 use crate::text::escape_path;
 
 /// Checks the data file of each cascade file.

@@ -19,7 +19,7 @@ use crate::server::{self, Ledger, Limits, Model};
 use crate::service::Service;
 use crate::store::atomic::{self, Existing};
 use crate::store::create::describe;
-use crate::store::verify::unobserved;
+use crate::store::pieces::unobserved;
 use crate::sys::signals::Signals;
 
 /// How long a server may take until it listens.

@@ -25,7 +25,7 @@ use crate::hash::CascadeHash;
 use crate::net::bucket::Bucket;
 use crate::server::{self, Ledger, Limits};
 use crate::service::blocks::BlocksService;
-use crate::store::{atomic, verify};
+use crate::store::{atomic, pieces, verify};
 use crate::sys::fork;
 
 /// How many peers of a file are asked at the same time: in a swarm each has something that the others lack, and a
@@ -167,14 +167,14 @@ fn verify_item(
     item: &Item,
     cascade: &CascadeFile,
     threads: NonZeroUsize,
-    observer: verify::Observer<'_>,
+    observer: pieces::Observer<'_>,
 ) -> anyhow::Result<()> {
     faults::at("verifier");
     let reading = || format!("cannot read {}", item.name);
     let data = item.data.reading();
     verify::verify(data, cascade, &item.present, threads, observer).with_context(reading)?;
     if item.data.is_named() && item.present.is_full() && !item.edited {
-        let hash = verify::hash_file(data, item.geometry.length(), &verify::unobserved)
+        let hash = pieces::hash_file(data, item.geometry.length(), &pieces::unobserved)
             .with_context(reading)?;
         if hash != cascade.file_hash() {
             // Whoever made the cascade file made it of two files, or lied.

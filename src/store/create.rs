@@ -10,7 +10,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
-use super::verify::{Observer, read_full_at};
+use super::pieces::{Observer, read_full_at};
 use crate::cascade_file::{CascadeFile, FormatError, Geometry};
 
 /// Describes the file `data`, in blocks of `block_size` bytes, on `threads` threads.
@@ -76,7 +76,7 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verify::{PIECE, unobserved};
+    use super::super::pieces::{PIECE, unobserved};
     use super::*;
     use crate::hash::{BlockHash, FileHash};
     use proptest::prelude::*;

@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod bitmap;
 pub mod create;
 pub mod data_file;
+pub mod pieces;
 pub mod stamp;
 pub mod verify;
 

@@ -18,7 +18,7 @@ use super::changed;
 use super::pairs::{BlockHasher, Division};
 use crate::cascade_file::Geometry;
 use crate::hash::{BlockHash, FileHash};
-use crate::store::verify::{Observer, observed, on_threads, panicked, read_full_at};
+use crate::store::pieces::{Observer, observed, on_threads, panicked, read_full_at};
 
 /// The hash of the whole has at least so many pieces before it, as far as there is room.
 const AHEAD: u64 = 2;

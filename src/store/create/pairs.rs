@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cascade_file::Geometry;
 use crate::hash::{BlockHash, update_both};
-use crate::store::verify::PIECE;
+use crate::store::pieces::PIECE;
 
 /// The largest blocks that are hashed two at once.
 const PAIRED: u64 = 4 << 20;
