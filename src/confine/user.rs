@@ -177,11 +177,20 @@ pub fn inside(root: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let root = root
         .canonicalize()
         .with_context(|| format!("cannot find {}", escape_path(root)))?;
-    let name = path.file_name().with_context(failed)?;
-    let directory = crate::store::atomic::directory_of(path);
+    // A file need not be there yet; a directory may be the root itself.
+    let (directory, name) = match path.is_dir() {
+        true => (path.to_owned(), None),
+        false => {
+            let name = path.file_name().with_context(failed)?;
+            (crate::store::atomic::directory_of(path), Some(name))
+        }
+    };
     let directory = directory.canonicalize().with_context(failed)?;
     match directory.strip_prefix(&root) {
-        Ok(directory) => Ok(Path::new("/").join(directory).join(name)),
+        Ok(directory) => {
+            let directory = Path::new("/").join(directory);
+            Ok(name.map_or(directory.clone(), |name| directory.join(name)))
+        }
         Err(_) => anyhow::bail!(
             "cannot use {}: it is not below the root directory {}",
             escape_path(path),
@@ -235,6 +244,9 @@ mod tests {
             inside(&root.path().join("data/../data/file")),
             Some("/data/file".into())
         );
+        assert_eq!(inside(&root.path().join("data")), Some("/data".into()));
+        assert_eq!(inside(root.path()), Some("/".into()));
         assert_eq!(inside(&root.path().join("../file")), None);
+        assert_eq!(inside(&root.path().join("..")), None);
     }
 }
