@@ -21,8 +21,8 @@
 //! copies. [`compare`] measures the server models against each other. [`store`] is the data on disk: created, verified,
 //! written, and never lost.
 //!
-//! [`cli`] is what can be typed; [`exit`], [`output`], [`events`] and [`logging`] are what a shell sees of the program.
-//! [`daemon`] is how tracker, peer and echo server get on with what runs them.
+//! [`cli`] is what can be typed, [`config`] the same in a file; [`exit`], [`output`], [`events`] and [`logging`] are what
+//! a shell sees of the program. [`daemon`] is how tracker, peer and echo server get on with what runs them.
 //! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
 //! [`faults`] is for the tests, and empty in what is shipped.
 //!
@@ -43,6 +43,7 @@ pub mod cascade_file;
 pub mod cli;
 pub mod commands;
 pub mod compare;
+pub mod config;
 pub mod confine;
 pub mod daemon;
 pub mod download;

@@ -79,6 +79,18 @@ pub fn escape_path(path: &Path) -> String {
     text
 }
 
+/// `1 file`, `2 files`.
+///
+/// ```
+/// assert_eq!(cascade::text::count(2, "file"), "2 files");
+/// ```
+pub fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 fn push(text: &mut String, character: char) {
     if is_unfit(character) {
         text.extend(character.escape_default());

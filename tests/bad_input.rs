@@ -381,7 +381,6 @@ fn a_broken_configuration_of_the_tracker_is_an_error() {
     let scene = Scene::new();
     let config = scene.path("config.json");
     for text in [
-        "",
         "{",
         "[]",
         r#"{"port": 65536}"#,
@@ -391,7 +390,7 @@ fn a_broken_configuration_of_the_tracker_is_an_error() {
     ] {
         fs::write(&config, text).expect("a file");
         let tracker = scene.cascade("tracker").args(["-l", "127.0.0.1:0", "-c"]);
-        let done = fails(&scene, tracker.arg(&config), 1);
+        let done = fails(&scene, tracker.arg(&config), 2);
         assert!(done.error().contains("config.json"), "{text}: {done:#?}");
     }
     let missing = scene.cascade("tracker").args(["-c", "missing.json"]);

@@ -4,11 +4,13 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cascade::cli::Cli;
+use cascade::config;
 use clap::CommandFactory;
 use common::scene::Scene;
 use common::trackers::nobody_there;
@@ -361,6 +363,41 @@ fn the_examples_of_the_file_format_run() {
 }
 
 #[test]
+fn the_examples_of_the_configuration_run() {
+    examples_run("cascade.toml", "5");
+}
+
+#[test]
+fn the_configurations_that_the_pages_show_can_be_understood() {
+    let scene = Scene::new();
+    let mut seen = 0;
+    for page in Page::all() {
+        let mut blocks = page.text.split(".Bd -literal");
+        blocks.next();
+        for block in blocks {
+            let text = block.split(".Ed").next().unwrap_or_default();
+            let text = text.split_once('\n').map_or("", |(_, text)| text);
+            let daemon = match text {
+                text if text.starts_with("# /etc/cascade/tracker.toml") => "tracker",
+                text if text.starts_with("# /etc/cascade/peer.toml") => "peer",
+                text if text.starts_with("{\n  \"port\"") => "tracker",
+                _ => continue,
+            };
+            let path = scene.path("shown");
+            fs::write(&path, text).expect("a file");
+            let words = ["cascade", daemon, "-c"].map(OsString::from).into_iter();
+            let words: Vec<OsString> = words.chain([path.into()]).collect();
+            let understood = config::understand(&words, &|path| fs::File::open(path));
+            if let Err(error) = understood {
+                panic!("{}.{}: {error}\n{text}", page.name, page.section);
+            }
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 4, "two of cascade.toml(5), two of cascade-tracker(8)");
+}
+
+#[test]
 fn the_examples_of_each_page_have_a_test() {
     let with_examples: BTreeSet<String> = Page::all()
         .iter()
@@ -385,6 +422,7 @@ fn the_examples_of_each_page_have_a_test() {
         "cascade-share.1",
         "cascade-tracker.8",
         "cascade-verify.1",
+        "cascade.toml.5",
     ];
     assert_eq!(with_examples, tested.map(String::from).into());
 }

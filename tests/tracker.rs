@@ -333,9 +333,9 @@ fn a_wrong_configuration_is_an_error_that_names_the_key() {
     let path = directory.path().join("config.json");
     fs::write(&path, r#"{"good-ips": ["nowhere"]}"#).expect("a file");
     let (status, stdout, stderr) = end_of(cascade().args(["tracker", "--open", "-c"]).arg(&path));
-    assert_eq!((status, stdout.as_str()), (Some(1), ""));
+    assert_eq!((status, stdout.as_str()), (Some(2), ""));
     assert!(
-        stderr.starts_with("cascade: cannot read ")
+        stderr.starts_with("cascade: cannot understand ")
             && stderr.contains("'good-ips' has an entry 'nowhere'")
             && stderr.lines().count() == 1,
         "{stderr}"

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use crate::logging::{Format, LogLevel};
 
@@ -26,4 +26,15 @@ pub struct LogOptions {
     /// Log this and what is more important; --verbose logs at least debug, --quiet at most warn
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
     pub log_level: LogLevel,
+}
+
+/// What a file says of a daemon. See [`crate::config`].
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigOptions {
+    /// Read options from this file as well, in TOML and by the same names
+    #[arg(short, long, value_name = "CONFIG", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Check the options, the configuration and the files that they name, and end
+    #[arg(long)]
+    pub check: bool,
 }

@@ -2,19 +2,23 @@
 
 mod daemon;
 mod local;
+pub mod mistake;
 mod serving;
 mod tools;
 mod transfer;
 mod values;
 
+use std::ffi::OsString;
+
 use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use daemon::{DaemonOptions, LogOptions};
+pub use daemon::{ConfigOptions, DaemonOptions, LogOptions};
 pub use local::{Create, Info, Verify};
 pub use serving::{Echo, EchoClient, EchoServe, EchoSide, LimitOptions, ServerOptions, Tracker};
 pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell};
 pub use transfer::{Get, List, Peer, Reporting, Share, Sources};
+pub(crate) use values::wanted;
 pub use values::{Target, Wanted};
 
 /// The port on which a tracker listens by default.
@@ -42,12 +46,12 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads what was typed.
+    /// Reads what was typed, the name of the program first.
     ///
     /// # Errors
     /// What is wrong with it, or the help that it asked for.
-    pub fn typed() -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&Self::with_topics().try_get_matches()?)
+    pub fn understand(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::with_topics().try_get_matches_from(arguments)?)
     }
 
     /// The command line, with the topics that `help` has: the commands, and [`PAGES`].
@@ -66,10 +70,11 @@ impl Cli {
 }
 
 /// What `help` knows besides the commands that have a page of their own, and the section and name of the page.
-pub const PAGES: [(&str, &str, &str); 4] = [
+pub const PAGES: [(&str, &str, &str); 5] = [
     ("help", "1", "cascade"),
     ("cascade", "1", "cascade"),
     ("format", "5", "cascade"),
+    ("config", "5", "cascade.toml"),
     ("protocol", "7", "cascade-protocol"),
 ];
 

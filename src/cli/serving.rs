@@ -1,11 +1,12 @@
 //! Options that servers share, and the servers: `tracker`, `echo`.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::daemon::DaemonOptions;
+use super::daemon::{ConfigOptions, DaemonOptions};
 use super::values::{Target, duration, patience, pool_size, target_parser};
 use crate::confine::ConfineOptions;
 use crate::net::address::{ListenAddress, Port};
@@ -57,12 +58,18 @@ pub struct Tracker {
     /// Where to listen [default: 8888, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
     pub listen: Vec<ListenAddress>,
-    /// Read port, hashes and good peers from this JSON file
-    #[arg(short, long, value_name = "CONFIG")]
-    pub config: Option<PathBuf>,
+    /// What a file says of it.
+    #[command(flatten)]
+    pub config: ConfigOptions,
     /// Track any hash, not only those that are named
     #[arg(long)]
     pub open: bool,
+    /// An address whose peers are vouched for: they come first, and are registered by themselves only
+    #[arg(long, alias = "good-ips", value_name = "ADDR")]
+    pub good_ip: Vec<Ipv4Addr>,
+    /// Refuse private addresses
+    #[arg(long)]
+    pub ban_private: bool,
     /// Forget a peer this long after it was last seen
     #[arg(long, value_name = "SECONDS", value_parser = duration, default_value = "1800")]
     pub ttl: Duration,

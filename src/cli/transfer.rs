@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::daemon::DaemonOptions;
+use super::daemon::{ConfigOptions, DaemonOptions};
 use super::serving::{LimitOptions, ServerOptions};
 use super::values::{Target, Wanted, duration, rate, target_parser, wanted_parser};
 use crate::confine::ConfineOptions;
@@ -110,6 +110,9 @@ pub struct Get {
 /// `cascade peer`
 #[derive(Debug, Args)]
 pub struct Peer {
+    /// What a file says of it.
+    #[command(flatten)]
+    pub config: ConfigOptions,
     /// Where blocks come from.
     #[command(flatten)]
     pub sources: Sources,
@@ -138,7 +141,7 @@ pub struct Peer {
     #[arg(long, requires = "directory")]
     pub watch_dir: bool,
     /// Cascade files; or links, whose cascade files are fetched first
-    #[arg(required_unless_present = "watch_dir", value_name = "CASCADE|LINK", value_parser = wanted_parser())]
+    #[arg(required_unless_present_any = ["watch_dir", "config"], value_name = "CASCADE|LINK", value_parser = wanted_parser())]
     pub files: Vec<Wanted>,
 }
 

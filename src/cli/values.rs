@@ -45,7 +45,7 @@ pub(super) fn wanted_parser() -> impl TypedValueParser<Value = Wanted> {
 }
 
 /// What begins like a link is one, or a mistake.
-pub(super) fn wanted(text: OsString) -> Result<Wanted, LinkError> {
+pub(crate) fn wanted(text: OsString) -> Result<Wanted, LinkError> {
     match text.to_str() {
         Some(link) if link.starts_with(SCHEME) => link.parse().map(Wanted::Link),
         _ => Ok(match target(text) {

@@ -15,7 +15,7 @@ use crate::hash::CascadeHash;
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::link::Link;
-use crate::node::{self, End, FileSpec, Settings};
+use crate::node::{self, End, FileList, FileSpec, Settings};
 use crate::server::{Limits, Model};
 use crate::sys::signals;
 use crate::text::escape_path;
@@ -48,12 +48,15 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     };
     let settings = Settings {
         confinement: Confinement::new(&options.confine)?,
-        files: specify(
-            &options.files,
-            options.directory.as_deref(),
-            options.output.as_deref(),
-        )?,
-        watch: None,
+        files: FileList {
+            named: specify(
+                &options.files,
+                options.directory.as_deref(),
+                options.output.as_deref(),
+            )?,
+            watch: None,
+        },
+        files_again: None,
         sources: options.sources,
         reporting: options.reporting,
         listen: serves.then_some(listen),

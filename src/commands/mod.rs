@@ -20,13 +20,15 @@ pub mod target;
 pub mod tracker;
 pub mod verify;
 
+use std::fs::File;
 use std::io;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, mistake};
+use crate::config::{self, NotUnderstood, Understood};
 pub use crate::exit::{Status, UsageError};
 use crate::logging::{self, complain};
 pub use crate::output::print;
@@ -37,11 +39,21 @@ pub fn main() -> ExitCode {
     logging::start();
     // Where it cannot be set, a write that fails ends the process: the default, and no reason not to begin.
     let _ = signals::let_writes_fail();
-    let cli = match Cli::typed() {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
+    let understood = match config::understand(&config::typed(), &|path| File::open(path)) {
+        Ok(understood) => understood,
+        Err(NotUnderstood::Typed(error)) => return usage(&error),
+        Err(NotUnderstood::File(error)) => {
+            let is_usage = error.is_usage();
+            complain(&error.into());
+            return if is_usage {
+                Status::Usage
+            } else {
+                Status::Failed
+            }
+            .into();
+        }
     };
-    match run(cli.command) {
+    match run(understood) {
         Ok(status) => status.into(),
         Err(error) if is_closed_pipe(&error) => Status::Done.into(),
         Err(error) => {
@@ -55,15 +67,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<Status> {
-    match command {
+fn run(Understood { cli, said }: Understood) -> anyhow::Result<Status> {
+    match cli.command {
         Command::Create(options) => create::run(&options),
         Command::Info(options) => info::run(&options),
         Command::Verify(options) => verify::run(&options),
-        Command::Tracker(options) => tracker::run(options),
+        Command::Tracker(options) => tracker::run(options, said),
         Command::List(options) => list::run(&options),
         Command::Get(options) => get::run(options),
-        Command::Peer(options) => peer::run(options),
+        Command::Peer(options) => peer::run(options, said),
         Command::Share(options) => share::run(options),
         Command::Echo(options) => echo::run(options),
         Command::Compare(options) => compare::run(&options),
@@ -88,40 +100,18 @@ fn usage(error: &clap::Error) -> ExitCode {
             Status::Done.into()
         }
         _ => {
-            let text = error.render().to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            let reason: Vec<&str> = text
-                .lines()
-                .map(str::trim)
-                .take_while(|line| !line.is_empty())
-                .collect();
-            let tip = match suggestion(error) {
+            let tip = match mistake::suggestion(error) {
                 Some(suggestion) => format!(" (did you mean {suggestion}?)"),
                 None => String::new(),
             };
             let help = help_command();
             logging::fail(format_args!(
                 "cannot understand the command line: {}{tip}; try '{help}'",
-                reason.join(" ")
+                mistake::reason(error)
             ));
             Status::Usage.into()
         }
     }
-}
-
-/// What was probably meant.
-fn suggestion(error: &clap::Error) -> Option<String> {
-    [
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedValue,
-    ]
-    .into_iter()
-    .find_map(|kind| error.get(kind))
-    .map(|value| match value {
-        ContextValue::Strings(words) => words.join(" or "),
-        word => word.to_string(),
-    })
 }
 
 /// The command that helps with the command that was typed.

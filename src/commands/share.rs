@@ -18,7 +18,7 @@ use crate::confine::{ConfineOptions, Confinement};
 use crate::logging::{self, complain};
 use crate::net::address::{HostPort, ListenAddress, Port};
 use crate::node::told::Told;
-use crate::node::{self, FileSpec, Settings, TrackerAddress};
+use crate::node::{self, FileList, FileSpec, Settings, TrackerAddress};
 use crate::server::{Limits, Model};
 use crate::share::tracker::TrackerPlace;
 use crate::share::{Copies, Shared, Sharing};
@@ -169,7 +169,11 @@ fn seeding(
         options.listen.clone()
     };
     Settings {
-        files: files.iter().map(file).collect(),
+        files: FileList {
+            named: files.iter().map(file).collect(),
+            watch: None,
+        },
+        files_again: None,
         sources: Sources {
             tracker: tracker.addresses.first().map(address).into_iter().collect(),
             upload_limit: options.upload_limit,
@@ -182,7 +186,6 @@ fn seeding(
             ..Reporting::default()
         },
         listen: Some(listen),
-        watch: None,
         model: Model::default(),
         limits: Limits::default(),
         daemon: true,

@@ -1,23 +1,22 @@
 //! `cascade tracker`: knows the peers of each file.
 
 mod helpers;
+mod wishes;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::RandomState;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use super::limits::limits_with_pool;
-use super::{Status, UsageError, target};
+use super::{Status, UsageError, files, print};
 use crate::cli::{self, Tracker};
-use crate::confine::opener::Opener;
+use crate::config::changes::Said;
 use crate::confine::outside::Outside;
+use crate::confine::reader::Reader;
 use crate::confine::{Confinement, Role};
 use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
@@ -25,11 +24,12 @@ use crate::net::listen;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::{ReadPolicy, TrackerService};
+use crate::store::atomic;
 use crate::sys::signals::Signals;
-use crate::text::escape_path;
-use crate::tracker::config::Config;
+use crate::text::{count, escape_path};
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
+use crate::tracker::state;
 
 use helpers::Helpers;
 
@@ -37,19 +37,19 @@ use helpers::Helpers;
 ///
 /// # Errors
 /// Where it cannot begin, or cannot save its state at the end.
-pub fn run(options: Tracker) -> anyhow::Result<Status> {
+pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
     daemon::log_as(options.daemon.log, options.verbose, false);
     let confinement = Confinement::new(&options.confine)?;
+    let policy = wishes::policy(&options, &|path| File::open(path))?;
+    if options.config.check {
+        return check(&options, &policy);
+    }
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
-    let options = Arc::new(options);
-    let config = read_config(&options, &open)?;
-    let addresses = listen_addresses(&options, &config);
-    let policy = policy(&options, config, &open)?;
-    let Helpers { opener, writer } = helpers::start(&options, &confinement)?;
+    let Helpers { reader, writer } = helpers::start(&options, &said, &confinement)?;
     let service = service(&options, policy, writer)?;
-    let service = service.with_policy_from(read_again(&options, opener));
+    let service = service.with_policy_from(read_again(said, reader));
     let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
-    let listeners = listen::open(&addresses, limits.backlog)?;
+    let listeners = listen::open(&listen_addresses(&options), limits.backlog)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
         Signal::SIGTERM,
@@ -83,68 +83,39 @@ pub fn run(options: Tracker) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-/// How a file is opened that is named on the command line.
-type Open<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
-
-/// At the start anything will do, a pipe as well.
-fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
+/// All that can be known without listening.
+fn check(options: &Tracker, policy: &Policy) -> anyhow::Result<Status> {
+    whole_seconds(options.ttl)?;
+    let addresses = listen_addresses(options);
+    listen::check(&addresses)?;
+    if let Some(path) = &options.state {
+        files::check_directory(&atomic::directory_of(path))?;
+        state::load(path, |_| {})?;
+    }
+    let files = match &policy.tracked {
+        Tracked::Any => "any file".into(),
+        Tracked::Named(hashes) => count(hashes.len(), "file"),
+    };
+    let at: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    print(format_args!("ok: {files}, at {}\n", at.join(", ")))?;
+    Ok(Status::Done)
 }
 
-/// How the operator's wishes are read again: by then this process may open no file, and another does.
-fn read_again(options: &Arc<Tracker>, opener: Option<Opener>) -> ReadPolicy {
-    let options = Arc::clone(options);
-    Box::new(move || match &opener {
-        Some(opener) => read_policy(&options, &|path| opener.open(path)),
-        None => read_policy(&options, &open),
+/// How the operator's wishes are read again: where that takes files another process does it, for this one may open none.
+fn read_again(said: Said, reader: Option<Reader<Policy>>) -> ReadPolicy {
+    Box::new(move || match &reader {
+        Some(reader) => reader.read(),
+        None => wishes::policy_now(&said),
     })
 }
 
-/// What the operator wants, from the files as they are now. The port stays what it was.
-fn read_policy(options: &Tracker, open: Open<'_>) -> anyhow::Result<Policy> {
-    policy(options, read_config(options, open)?, open)
-}
-
-fn read_config(options: &Tracker, open: Open<'_>) -> anyhow::Result<Config> {
-    let Some(path) = &options.config else {
-        return Ok(Config::default());
-    };
-    let reading = || format!("cannot read {}", escape_path(path));
-    let file = open(path).with_context(reading)?;
-    Config::read_open(file).with_context(reading)
-}
-
-/// The command line, else the configuration file, else the port that trackers have.
-fn listen_addresses(options: &Tracker, config: &Config) -> Vec<ListenAddress> {
+/// Where the options say, else at the port that trackers have.
+fn listen_addresses(options: &Tracker) -> Vec<ListenAddress> {
     if options.listen.is_empty() {
-        vec![ListenAddress::any(config.port.unwrap_or(cli::TRACKER_PORT))]
+        vec![ListenAddress::any(cli::TRACKER_PORT)]
     } else {
         options.listen.clone()
     }
-}
-
-fn policy(options: &Tracker, config: Config, open: Open<'_>) -> anyhow::Result<Policy> {
-    let named: BTreeSet<_> = options
-        .targets
-        .iter()
-        .map(|target| target::hash_of(target, open))
-        .collect::<anyhow::Result<_>>()?;
-    let hashes = &named | &config.hashes;
-    let tracked = if options.open {
-        Tracked::Any
-    } else if hashes.is_empty() {
-        return Err(UsageError(
-            "there is nothing to track: name a CASCADE or HASH, here or in the configuration, or say --open",
-        )
-        .into());
-    } else {
-        Tracked::Named(hashes)
-    };
-    Ok(Policy {
-        tracked,
-        good_ips: config.good_ips,
-        ban_private: config.ban_private,
-    })
 }
 
 fn service(

@@ -4,8 +4,8 @@
 //! ```text
 //! tracker    confined, with a child for each connection
 //! └─ keeper  reads nothing, of nobody: it forks, and waits
-//!    ├─ who writes the state     super::outside
-//!    └─ who opens files          super::opener
+//!    ├─ who writes the state      super::outside
+//!    └─ who reads files           super::reader
 //! ```
 //!
 //! A confined process cannot start them: what it forks is confined as it is. The keeper has both ends of no

@@ -32,7 +32,7 @@ pub fn restrict(role: Role<'_>) -> anyhow::Result<()> {
         Role::Worker { port } => connect(ruleset, &port)?,
         Role::Downloader { directory } => beneath(ruleset, directory)?,
         Role::Outside { writes: None } => ruleset,
-        Role::Opener => {
+        Role::Reader => {
             let rights = AccessFs::ReadFile | AccessFs::ReadDir;
             ruleset.add_rule(PathBeneath::new(PathFd::new("/")?, rights))?
         }

@@ -30,7 +30,7 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
             Resource::RLIMIT_NOFILE,
             getrlimit(Resource::RLIMIT_NOFILE)?.0,
         )?,
-        Role::Downloader { .. } | Role::Outside { .. } | Role::Opener => {}
+        Role::Downloader { .. } | Role::Outside { .. } | Role::Reader => {}
         Role::Announcer { .. } | Role::Verifier | Role::Worker { .. } | Role::Hasher => {
             lower(Resource::RLIMIT_NOFILE, FEW_FILES)?;
         }
@@ -46,7 +46,7 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
         Role::Downloader { .. } | Role::Worker { .. } | Role::Outside { .. }
     );
     // The system takes shared memory for a file. What logs to a file must be able to.
-    let writes = writes || matches!(role, Role::Server { tables: true, .. });
+    let writes = writes || matches!(role, Role::Server { tables: true, .. } | Role::Reader);
     if !writes && !logs_to_a_file() {
         lower(Resource::RLIMIT_FSIZE, 0)?;
     }

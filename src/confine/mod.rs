@@ -11,14 +11,14 @@
 //! | [`landlock`] | paths and ports, but those of the role; processes outside |
 //! | [`seccomp`] | system calls, but those of the role |
 //!
-//! What a confined process cannot do for itself another does, which does nothing else: [`outside`], [`opener`]. Both
+//! What a confined process cannot do for itself another does, which does nothing else: [`outside`], [`reader`]. Both
 //! have a [`keeper`], which was forked before.
 
 pub mod keeper;
 pub mod landlock;
 pub mod limits;
-pub mod opener;
 pub mod outside;
+pub mod reader;
 pub mod seccomp;
 pub mod user;
 
@@ -87,8 +87,8 @@ pub enum Role<'a> {
     },
     /// Hashes a file that is open, alone.
     Hasher,
-    /// Opens files to be read, for a confined process.
-    Opener,
+    /// Reads files, for a confined process.
+    Reader,
     /// Does for a confined process what takes a path.
     Outside {
         /// It may write in this directory.

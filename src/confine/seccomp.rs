@@ -213,7 +213,7 @@ pub fn filter(role: Role<'_>) -> anyhow::Result<()> {
     let Lists { allowed } = lists(role)?;
     let finds_files = matches!(
         role,
-        Role::Downloader { .. } | Role::Outside { .. } | Role::Opener
+        Role::Downloader { .. } | Role::Outside { .. } | Role::Reader
     );
     let of = |calls: &[&[c_long]]| -> BTreeMap<i64, Vec<SeccompRule>> {
         let calls = calls.iter().copied().flatten();
@@ -299,8 +299,8 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
             lists.allow(TALK);
             lists.alone()?;
         }
-        Role::Opener => {
-            lists.allow_all(&[TALK, &[libc::SYS_sendmsg]]);
+        Role::Reader => {
+            lists.allow_all(&[TALK, &[libc::SYS_sendmsg, libc::SYS_memfd_create]]);
             lists.alone()?;
         }
         Role::Outside { .. } => {

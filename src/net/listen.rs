@@ -44,6 +44,25 @@ pub fn open(addresses: &[ListenAddress], backlog: u16) -> io::Result<Vec<TcpList
     Ok(listeners)
 }
 
+/// Whether these addresses can be had at all: they have names that can be resolved, and are this machine's. Whether
+/// their ports are free now is not looked at: a server that runs has them.
+///
+/// # Errors
+/// Where they cannot; the message names the address.
+pub fn check(addresses: &[ListenAddress]) -> io::Result<()> {
+    for address in addresses {
+        let Some(host) = &address.host else {
+            resolve::port(&address.port)?;
+            continue;
+        };
+        for mut resolved in resolve::here(host, &address.port)? {
+            resolved.set_port(0);
+            TcpListener::bind(resolved).map_err(|error| context(error, address))?;
+        }
+    }
+    Ok(())
+}
+
 /// Tries again for a moment where an address is in use: the children of a server that was killed end with it, but not in
 /// the same instant, and whoever starts it again does so at once.
 fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {

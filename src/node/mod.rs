@@ -29,9 +29,11 @@ mod supervisor;
 mod throttle;
 pub mod told;
 
+pub use files::{FileList, FileSpec, ReadList};
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +41,10 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use crate::cli::{Reporting, Sources};
-use crate::confine::Confinement;
+use crate::confine::reader::Reader;
+use crate::confine::{Confinement, Role, keeper};
 use crate::events::{Event, Events};
 use crate::exit::Status;
-use crate::hash::CascadeHash;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 use crate::net::{listen, resolve};
 use crate::server::{Limits, Model, limits};
@@ -58,9 +60,9 @@ use told::Told;
 #[derive(Debug)]
 pub struct Settings {
     /// The files.
-    pub files: Vec<FileSpec>,
-    /// A directory of which all cascade files are wanted too, their data beside them.
-    pub watch: Option<PathBuf>,
+    pub files: FileList,
+    /// How that list is read again; nothing where it stays what it is.
+    pub files_again: Option<ReadList>,
     /// Where blocks come from.
     pub sources: Sources,
     /// What is told of it.
@@ -85,17 +87,6 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// How the processes that face strangers are confined.
     pub confinement: Confinement,
-}
-
-/// A file as the user names it.
-#[derive(Debug, Clone)]
-pub struct FileSpec {
-    /// The cascade file.
-    pub cascade: PathBuf,
-    /// Where the data lie.
-    pub data: PathBuf,
-    /// What the cascade file must be; where there is none, it is fetched from a peer.
-    pub hash: Option<CascadeHash>,
 }
 
 impl Settings {
@@ -169,18 +160,19 @@ fn run_with(
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
     let signals = catch()?;
     let settings = &inside(settings)?;
+    let reader = start_reader(settings)?;
     // Files are opened as the user who will own them.
     settings.confinement.leave()?;
     settings.confinement.gain_nothing()?;
     log::log!(level(settings), "{}", settings.confinement);
-    let list = files::list(settings)?;
+    let list = settings.files.all()?;
     let (files, status) = match metadata::obtain(&list, settings, &trackers, &peers, &signals)? {
         Obtained::Files(files, status) => (files, status),
         Obtained::Stopped(signal) => return Ok(End::Signal(signal)),
     };
     let (items, opened) = open_files(&files, !trackers.is_empty());
     let status = status.max(opened);
-    if items.is_empty() && settings.watch.is_none() {
+    if items.is_empty() && settings.files.watch.is_none() {
         return Ok(End::Status(status));
     }
     let addresses = listeners
@@ -193,6 +185,7 @@ fn run_with(
         advertise: settings.sources.advertise,
     };
     let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, status)?;
+    supervisor.read_list_with(reader);
     let end = supervisor.run(&signals)?;
     supervisor.stop(&signals)?;
     Ok(end)
@@ -226,21 +219,28 @@ fn level(settings: &Settings) -> log::Level {
 
 /// The files as they are called once the root directory was changed.
 fn inside(settings: Settings) -> anyhow::Result<Settings> {
-    let inside = |path: &PathBuf| settings.confinement.inside(path);
-    let files = settings.files.iter();
+    let confinement = &settings.confinement;
     Ok(Settings {
-        files: files
-            .map(|file| {
-                Ok(FileSpec {
-                    cascade: inside(&file.cascade)?,
-                    data: inside(&file.data)?,
-                    hash: file.hash,
-                })
-            })
-            .collect::<anyhow::Result<_>>()?,
-        watch: settings.watch.as_ref().map(inside).transpose()?,
+        files: settings.files.at(|path| confinement.inside(path))?,
         ..settings
     })
+}
+
+/// Who reads the list of files again: the configuration may lie where this process will not see it.
+fn start_reader(settings: &Settings) -> anyhow::Result<Option<Reader<FileList>>> {
+    let Some(ReadList(read)) = &settings.files_again else {
+        return Ok(None);
+    };
+    let confinement = &settings.confinement;
+    let begin = || confinement.enter(Role::Reader);
+    let read = || read()?.at(|path| confinement.inside(path));
+    let (reader, helper) = Reader::new(begin, read).context("cannot begin")?;
+    let begin = || {
+        confinement.become_user()?;
+        confinement.gain_nothing()
+    };
+    keeper::start(vec![helper], begin).context("cannot begin")?;
+    Ok(Some(reader))
 }
 
 /// Where this node can be found.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::registry::Tracked;
@@ -23,7 +24,7 @@ const PRIVATE: [([u8; 4], u32); 7] = [
 ];
 
 /// What the operator wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The files.
     pub tracked: Tracked,

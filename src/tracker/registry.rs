@@ -34,6 +34,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::free_list::FreeList;
 use super::record::{CHUNK_RECORDS, List, Part, Record};
 use super::shares::{Refusal, Shares};
@@ -43,7 +45,7 @@ use crate::hash::CascadeHash;
 use crate::net::source::Source;
 
 /// Which files a tracker tracks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tracked {
     /// Any.
     Any,

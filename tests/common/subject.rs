@@ -38,7 +38,7 @@ pub struct Subject {
     pub model: &'static str,
     pub sample: Sample,
     pub server: Server,
-    /// Processes that do for a confined tracker what takes a path: open its configuration, write its state.
+    /// Processes that do for a confined server what takes a path: read its configuration, write its state.
     outside: usize,
     // After the server, which it outlives.
     pub scene: Scene,
@@ -127,7 +127,11 @@ impl Setup {
         let server = self.invocation(&scene).serve();
         let takes_path = |option: &&String| matches!(option.as_str(), "--config" | "--state");
         Subject {
-            outside: self.options.iter().filter(takes_path).count(),
+            outside: match self.options.iter().filter(takes_path).count() {
+                0 => 0,
+                // And who keeps them alive.
+                helpers => helpers + 1,
+            },
             kind: self.kind,
             model: self.model,
             sample: self.sample,

@@ -90,7 +90,6 @@ fn a_broken_configuration_changes_nothing_for_a_tracker_and_loses_no_connection(
     let setup = Setup::new(Kind::Tracker).file("config", &right);
     let trial = Trial::of(setup.options(&["--config", "config"]));
     let broken = [
-        "",
         "{",
         "{\"port\": \"many\"}",
         "{\"allowedhashes\": [\"07\"]}",

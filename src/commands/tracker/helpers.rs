@@ -1,25 +1,28 @@
 //! What a confined tracker has done by others, which are started before it is confined.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 
+use super::wishes;
 use crate::cli::{Target, Tracker};
+use crate::config::changes::Said;
 use crate::confine::keeper::{self, Helper};
-use crate::confine::opener::Opener;
 use crate::confine::outside::Outside;
+use crate::confine::reader::Reader;
 use crate::confine::{Confinement, Role};
 use crate::faults;
-use crate::store::{atomic, open_data};
+use crate::store::atomic;
 use crate::text::escape_path;
+use crate::tracker::policy::Policy;
 use crate::tracker::state;
 
 /// The tracker's ends.
 #[derive(Debug)]
 pub struct Helpers {
-    /// Opens the files that say what the operator wants, where there are any.
-    pub opener: Option<Opener>,
+    /// Reads the files that say what the operator wants, where there are any.
+    pub reader: Option<Reader<Policy>>,
     /// Writes the state, where it is kept.
     pub writer: Option<Outside>,
 }
@@ -28,14 +31,14 @@ pub struct Helpers {
 ///
 /// # Errors
 /// Where they cannot be started, or the state has no place.
-pub fn start(options: &Tracker, confinement: &Confinement) -> anyhow::Result<Helpers> {
-    let (opener, opening) = opener(options, confinement)?.unzip();
+pub fn start(options: &Tracker, said: &Said, confinement: &Confinement) -> anyhow::Result<Helpers> {
+    let (reader, reading) = reader(options, said, confinement)?.unzip();
     let state = options.state.as_deref();
     let (writer, writing) = state
         .map(|path| writer(path, confinement))
         .transpose()?
         .unzip();
-    let helpers: Vec<Helper<'_>> = opening.into_iter().chain(writing).collect();
+    let helpers: Vec<Helper<'_>> = reading.into_iter().chain(writing).collect();
     if !helpers.is_empty() {
         let begin = || {
             confinement.become_user()?;
@@ -47,24 +50,20 @@ pub fn start(options: &Tracker, confinement: &Confinement) -> anyhow::Result<Hel
         let failed = || format!("cannot save {}", escape_path(path));
         writer.wait_until_begun().with_context(failed)?;
     }
-    Ok(Helpers { opener, writer })
+    Ok(Helpers { reader, writer })
 }
 
-fn opener<'a>(
-    options: &'a Tracker,
+fn reader<'a>(
+    options: &Tracker,
+    said: &'a Said,
     confinement: &'a Confinement,
-) -> anyhow::Result<Option<(Opener, Helper<'a>)>> {
-    let named = options.targets.iter().filter_map(|target| match target {
-        Target::CascadeFile(path) => Some(path.clone()),
-        Target::Hash(_) => None,
-    });
-    let paths: Vec<PathBuf> = options.config.iter().cloned().chain(named).collect();
-    if paths.is_empty() {
+) -> anyhow::Result<Option<(Reader<Policy>, Helper<'a>)>> {
+    let is_path = |target: &Target| matches!(target, Target::CascadeFile(_));
+    if options.config.config.is_none() && !options.targets.iter().any(is_path) {
         return Ok(None);
     }
-    let begin = || confinement.enter(Role::Opener);
-    // Nothing is waited for that is no file: clients would wait, too.
-    Ok(Some(Opener::new(paths, begin, open_data)?))
+    let begin = || confinement.enter(Role::Reader);
+    Ok(Some(Reader::new(begin, || wishes::policy_now(said))?))
 }
 
 fn writer<'a>(

@@ -10,24 +10,51 @@ use nix::unistd::Pid;
 
 use super::stop::signal;
 use super::{Item, Role, Stage, Supervisor, roles};
+use crate::confine::reader::Reader;
 use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
 use crate::logging::{self, complain};
-use crate::node::files::{self, Wanted};
+use crate::node::files::{FileList, FileSpec, Wanted};
 use crate::node::handover::Handover;
 use crate::node::open_file;
 use crate::service::blocks::Change;
-use crate::text::without_errno;
+use crate::text::{escape_path, without_errno};
 
 impl Supervisor<'_> {
-    /// Reads the list of files again. Where one of them is no cascade file, nothing changes.
+    /// Has the list of files read again by this process, where there is one.
+    pub fn read_list_with(&mut self, reader: Option<Reader<FileList>>) {
+        self.reader = reader;
+    }
+
+    /// Reads the list of files again. Where it or one of the files cannot be understood, nothing changes.
     pub(super) fn read_again(&mut self) {
-        match files::read(self.settings) {
-            Ok(wanted) => self.follow(wanted),
+        let read = || {
+            let list = match &self.reader {
+                Some(reader) => reader.read()?,
+                None => self.list.clone(),
+            };
+            list.read().map(|wanted| (list, wanted))
+        };
+        match read() {
+            Ok((list, wanted)) => {
+                self.warn_of_links(&list);
+                self.list = list;
+                self.follow(wanted);
+            }
             Err(error) => {
                 let error = without_errno(&format!("{error:#}"));
                 log::error!("{error}; the list of files stays as it was");
             }
+        }
+    }
+
+    /// Cascade files are fetched before anything else is done, and so not now.
+    fn warn_of_links(&self, list: &FileList) {
+        let is_new = |file: &&FileSpec| !self.list.named.contains(file);
+        let new = list.named.iter().filter(is_new);
+        for file in new.filter(|file| file.is_to_be_fetched()) {
+            let name = escape_path(&file.cascade);
+            log::warn!("{name} is not there; to fetch it takes a restart");
         }
     }
 

@@ -16,11 +16,12 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::display::{Display, REDRAW};
-use super::files::Wanted;
+use super::files::{FileList, Wanted};
 use super::handover::Handover;
 use super::item::{Item, Stage};
 use super::throttle::Throttle;
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
+use crate::confine::reader::Reader;
 use crate::events::Subject;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
@@ -45,6 +46,10 @@ const DEATHS: u32 = 5;
 #[derive(Debug)]
 pub struct Supervisor<'a> {
     settings: &'a Settings,
+    /// The files that are wanted now.
+    list: FileList,
+    /// Who reads that again, where it can be another one.
+    reader: Option<Reader<FileList>>,
     place: Place,
     peers: Vec<SocketAddr>,
     items: Vec<Item>,
@@ -107,6 +112,8 @@ impl<'a> Supervisor<'a> {
         } = Throttle::new(&settings.sources)?;
         Ok(Self {
             settings,
+            list: settings.files.clone(),
+            reader: None,
             download,
             peers,
             display: Display::new(items.len(), &settings.reporting),
@@ -196,7 +203,7 @@ impl<'a> Supervisor<'a> {
             .all(|item| matches!(item.stage, Stage::Complete | Stage::GivenUp(_)));
         let serves = self.items.iter().any(|item| item.stage == Stage::Complete);
         let waits =
-            self.settings.watch.is_some() || !self.leaving.is_empty() || !self.commands.is_empty();
+            self.list.watch.is_some() || !self.leaving.is_empty() || !self.commands.is_empty();
         if !over || waits || (self.settings.daemon && serves) {
             return None;
         }

@@ -1,0 +1,166 @@
+//! A process outside of the confinement that reads what the operator wants from files, for a process that may open none.
+//!
+//! It answers what it made of them, not their bytes, and it alone knows which files these are: they may name others. An
+//! answer lies in a file of memory, so that whoever is killed leaves no half of one.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{MsgFlags, send};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::keeper::{ALONE, Helper};
+use crate::sys::passing;
+use crate::sys::poll::wait_readable;
+
+/// Files that take longer to be read are not waited for: they may lie on a machine that is down, and clients wait, too.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// So often is asked: who reads may be killed, and another begins.
+const ATTEMPTS: usize = 3;
+/// What the process says when it begins goes by this number; what it answers by the number of the question.
+const BEGUN: u64 = 0;
+
+/// The confined end.
+pub struct Reader<T> {
+    socket: OwnedFd,
+    /// The number of the last question.
+    asked: AtomicU64,
+    what: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Reader<T> {
+    /// The confined end, and the process, which is yet to be started: it runs `begin` first, and `read` each time that
+    /// it is asked.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left.
+    pub fn new<'a>(
+        begin: impl Fn() -> anyhow::Result<()> + Send + 'a,
+        read: impl Fn() -> anyhow::Result<T> + Send + 'a,
+    ) -> io::Result<(Self, Helper<'a>)> {
+        let (socket, theirs) = passing::pair()?;
+        let helper = Helper {
+            task: "reads the configuration".into(),
+            socket: theirs,
+            life: Box::new(move |socket| match begin() {
+                Ok(()) => serve(socket, &read).map_or(1, |()| ALONE),
+                Err(error) => {
+                    crate::logging::complain(&error);
+                    1
+                }
+            }),
+        };
+        let reader = Self {
+            socket,
+            asked: AtomicU64::new(BEGUN),
+            what: PhantomData,
+        };
+        Ok((reader, helper))
+    }
+
+    /// Has it read now, and waits for that.
+    ///
+    /// # Errors
+    /// What went wrong with the files, and where the process is gone, or does not answer.
+    pub fn read(&self) -> anyhow::Result<T> {
+        let answer = self.ask().context("cannot read the configuration")?;
+        let answer: Result<T, String> = serde_json::from_slice(&answer)?;
+        answer.map_err(anyhow::Error::msg)
+    }
+
+    fn ask(&self) -> io::Result<Vec<u8>> {
+        for _ in 0..ATTEMPTS {
+            // What was said to questions that were given up, and by those that have begun since.
+            while passing::receive(self.socket.as_fd())?.is_some() {}
+            let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+            // Not with sendmsg(2), which a confined process may not use.
+            let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+            send(socket, &number.to_ne_bytes(), flags).map_err(|_| gone())?;
+            if let Some(mut file) = self.answer(number)? {
+                let mut answer = Vec::new();
+                file.read_to_end(&mut answer)?;
+                return Ok(answer);
+            }
+        }
+        Err(io::Error::other("the process that does it ends each time"))
+    }
+
+    /// The answer to a question; nothing where the process has begun anew meanwhile.
+    fn answer(&self, to: u64) -> io::Result<Option<File>> {
+        loop {
+            if !wait_readable(&[Some(self.socket.as_fd())], Some(TIMEOUT))?[0] {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let mut passed = passing::receive(self.socket.as_fd())?.ok_or_else(gone)?;
+            match (number(&passed.bytes), passed.descriptors.pop()) {
+                (Some(BEGUN), _) => return Ok(None),
+                (Some(number), Some(file)) if number == to => return Ok(Some(file.into())),
+                // To a question that was given up.
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the process that does it has ended; start the program again")
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+/// The life of the process: until nobody can ask any more.
+fn serve<T: Serialize>(socket: &OwnedFd, read: &impl Fn() -> anyhow::Result<T>) -> io::Result<()> {
+    passing::send(socket.as_fd(), &BEGUN.to_ne_bytes(), &[])?;
+    loop {
+        wait_readable(&[Some(socket.as_fd())], None)?;
+        let Some(asked) = passing::receive(socket.as_fd())? else {
+            return Ok(());
+        };
+        let answer = read().map_err(|error| format!("{error:#}"));
+        let mut file = File::from(memfd_create(c"answer", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(&answer)?)?;
+        file.rewind()?;
+        passing::send(socket.as_fd(), &asked.bytes, &[file.as_fd()])?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_what_is_there_now_and_an_error_is_handed_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let file = path.clone();
+        let read = move || std::fs::read_to_string(&file).context("cannot read it");
+        let (reader, helper) = Reader::<String>::new(|| Ok(()), read).expect("a pair");
+        let thread = std::thread::spawn(move || (helper.life)(&helper.socket));
+        let long = "long".repeat(100_000);
+        for text in ["one", "two", &long] {
+            std::fs::write(&path, text).expect("a write");
+            assert_eq!(reader.read().expect("it is there"), text);
+        }
+        std::fs::remove_file(&path).expect("it was there");
+        let error = reader.read().expect_err("it is gone").to_string();
+        assert!(error.starts_with("cannot read it: No such file"), "{error}");
+        drop(reader);
+        assert_eq!(thread.join().expect("no panic"), ALONE);
+    }
+}
