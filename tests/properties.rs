@@ -125,6 +125,29 @@ fn peer_response() -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
+/// As [`invariants::response::long_response`] spells them out: runs of the data, whole or not quite.
+fn long_response() -> BoxedStrategy<Vec<u8>> {
+    const SIZE: u32 = (1 << 20) + 3;
+    let near = |right: u32| prop_oneof![8 => Just(right), 1 => right.saturating_sub(2)..right + 2];
+    let run = |from, length| {
+        (near(from), near(length)).prop_map(|(from, length)| {
+            [
+                &[0xda][..],
+                &u32::to_be_bytes(from)[1..],
+                &u32::to_be_bytes(length)[1..],
+            ]
+            .concat()
+        })
+    };
+    // In one run, or in two with a piece between them that is right, missing or wrong.
+    let broken = (run(0, 1 << 20), run(1 << 20, 3)).prop_map(|(one, other)| [one, other].concat());
+    let body = prop_oneof![3 => run(0, SIZE), 2 => broken, 3 => run(SIZE, 5)];
+    let length = prop_oneof![4 => Just(u64::from(SIZE)), 4 => Just(5), 1 => any::<u64>()];
+    (prop_oneof![8 => Just(0u8), 1 => any::<u8>()], length, body)
+        .prop_map(|(status, length, body)| [&[status][..], &length.to_be_bytes(), &body].concat())
+        .boxed()
+}
+
 fn lines() -> impl Strategy<Value = Vec<u8>> {
     let line = (
         any::<u8>(),
@@ -166,6 +189,11 @@ proptest! {
     #[test]
     fn what_a_download_makes_of_responses_does_not_depend_on_how_they_were_cut(input in cut(stream(peer_response()))) {
         invariants::response::peer_response(&input);
+    }
+
+    #[test]
+    fn what_a_download_makes_of_long_blocks_does_not_depend_on_how_they_were_cut(input in cut(stream(long_response()))) {
+        invariants::response::long_response(&input);
     }
 
     #[test]

@@ -19,12 +19,13 @@ pub mod sessions;
 pub type Named = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Named; 8] = [
+pub const ALL: [Named; 9] = [
     ("cascade_file", formats::cascade_file),
     ("tracker_request", formats::tracker_request),
     ("tracker_response", formats::tracker_response),
     ("peer_request", formats::peer_request),
     ("peer_response", response::peer_response),
+    ("long_response", response::long_response),
     ("session_tracker", sessions::tracker),
     ("session_blocks", sessions::blocks),
     ("session_echo", sessions::echo),

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 
 use cascade::cascade_file::{CascadeFile, Geometry};
-use cascade::download::landing::Landing;
+use cascade::download::landing::{Landing, PIECE};
 use cascade::download::report::GiveUp;
 use cascade::download::response::{Incoming, Step};
 use cascade::hash::{BlockHash, FileHash};
@@ -16,19 +16,48 @@ use cascade::wire::peer::{ResponseHeader, Status};
 
 use super::{cut, number};
 
-/// The data that is downloaded, in blocks that are found by chance as well as by their hash.
-const DATA: &[u8] = b"abcabcdefg";
-const BLOCK_SIZE: usize = 3;
-const BLOCKS: usize = DATA.len().div_ceil(BLOCK_SIZE);
-/// The bytes of a map of the blocks.
+/// A file that is downloaded.
+struct World {
+    data: Vec<u8>,
+    cascade: CascadeFile,
+    /// So many blocks are asked for, in turn.
+    asked: usize,
+    /// The shortest piece in which a stream arrives.
+    shortest: usize,
+}
+
+/// The bytes of a map of the blocks, which are few.
 const MAP: u64 = 1;
 
-static CASCADE: LazyLock<CascadeFile> = LazyLock::new(|| {
-    let geometry =
-        Geometry::new(DATA.len() as u64, BLOCK_SIZE as u64).expect("a geometry that is allowed");
-    let hashes = DATA.chunks(BLOCK_SIZE).map(BlockHash::of).collect();
-    CascadeFile::new(geometry, FileHash::of(DATA), hashes)
+/// Blocks that are found by chance as well as by their hash.
+static SHORT: LazyLock<World> =
+    LazyLock::new(|| World::new(b"abcabcdefg".to_vec(), 3, usize::MAX, 1));
+
+/// Blocks that are not held in memory as a whole: such a one is written as it comes in, and asked for once.
+static LONG: LazyLock<World> = LazyLock::new(|| {
+    let size = PIECE + 3;
+    let byte = |at: usize| ((at * at) >> 3) as u8 | 1;
+    World::new((0..size + 5).map(byte).collect(), size, 2, 4093)
 });
+
+impl World {
+    fn new(data: Vec<u8>, block_size: usize, asked: usize, shortest: usize) -> Self {
+        let geometry = Geometry::new(data.len() as u64, block_size as u64);
+        let hashes = data.chunks(block_size).map(BlockHash::of).collect();
+        let geometry = geometry.expect("a geometry that is allowed");
+        Self {
+            cascade: CascadeFile::new(geometry, FileHash::of(&data), hashes),
+            data,
+            asked,
+            shortest,
+        }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let size = self.cascade.geometry().block_size();
+        self.data.chunks(size as usize)
+    }
+}
 
 /// What a download learns of a connection, one after the other.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,13 +77,56 @@ enum Learnt {
 /// The responses are to requests for the blocks in turn.
 pub fn peer_response(input: &[u8]) {
     let (stream, pieces) = cut(input);
-    let expected = expected(stream);
-    let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-    for pieces in [pieces, bytes, vec![stream]] {
+    check(&SHORT, stream, pieces);
+}
+
+/// The same of blocks of more than a MiB, which nobody makes up: after [`RUN`] the input says how many bytes of the
+/// data follow. (An input that is short makes at most 4 MiB.)
+pub fn long_response(input: &[u8]) {
+    let (written, cuts) = cut(input);
+    let stream = spelt_out(written);
+    let mut left = &stream[..];
+    let mut pieces = Vec::new();
+    for cut in cuts {
+        let (piece, after) = left.split_at(left.len().min(cut.len() << 12));
+        pieces.push(piece);
+        left = after;
+    }
+    pieces.push(left);
+    pieces.retain(|piece| !piece.is_empty());
+    check(&LONG, &stream, pieces);
+}
+
+/// Where a run of the data begins: where it lies and how long it is follow, three bytes each.
+const RUN: u8 = 0xda;
+/// No stream becomes longer.
+const LONGEST: usize = 4 << 20;
+
+fn spelt_out(mut written: &[u8]) -> Vec<u8> {
+    let mut stream = Vec::new();
+    while let Some((byte, rest)) = written.split_first() {
+        let run = rest.split_first_chunk::<6>().filter(|_| *byte == RUN);
+        let Some((run, after)) = run else {
+            stream.push(*byte);
+            written = rest;
+            continue;
+        };
+        let (from, length) = (number(run, 0, 3) as usize, number(run, 3, 3) as usize);
+        let data = LONG.data.iter().skip(from).take(length);
+        stream.extend(data.take(LONGEST.saturating_sub(stream.len())));
+        written = after;
+    }
+    stream
+}
+
+fn check(world: &World, stream: &[u8], pieces: Vec<&[u8]>) {
+    let expected = expected(world, stream);
+    let short: Vec<&[u8]> = stream.chunks(world.shortest).collect();
+    for pieces in [pieces, short, vec![stream]] {
         SCRATCH.with(|data| {
             data.set_len(0).expect("an empty file");
-            assert_eq!(taken_in(&pieces, data), expected);
-            assert_written(data, &expected);
+            assert_eq!(taken_in(world, &pieces, data), expected);
+            assert_written(world, data, &expected);
         });
     }
 }
@@ -65,15 +137,14 @@ thread_local! {
 }
 
 /// By the words of PROTOCOL §3 and §5, from the whole stream.
-fn expected(mut stream: &[u8]) -> Vec<Learnt> {
+fn expected(world: &World, mut stream: &[u8]) -> Vec<Learnt> {
     let mut all = Vec::new();
-    for asked in (0..BLOCKS).cycle() {
+    for (asked, right) in world.blocks().enumerate().cycle().take(world.asked) {
         if stream.len() < 9 {
             all.push(Learnt::Closed(!stream.is_empty()));
             return all;
         }
         let (status, length) = (stream[0], number(stream, 1, 8));
-        let right = &DATA[asked * BLOCK_SIZE..DATA.len().min((asked + 1) * BLOCK_SIZE)];
         let believed = match status {
             0 => length == right.len() as u64,
             2 => length <= MAX_MESSAGE,
@@ -103,21 +174,22 @@ fn expected(mut stream: &[u8]) -> Vec<Learnt> {
 }
 
 /// The same from a connection on which the stream arrives in pieces.
-fn taken_in(pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
+fn taken_in(world: &World, pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
     let mut incoming = Incoming::default();
-    let mut landing = Landing::new(&CASCADE, data);
+    let mut landing = Landing::new(&world.cascade, data);
     let mut arriving = Arriving {
         pieces: pieces.iter().copied().collect(),
         pause: false,
     };
     let mut all = Vec::new();
-    let mut asked = 0;
-    loop {
+    let blocks = world.cascade.geometry().blocks() as usize;
+    while all.len() < world.asked {
+        let asked = all.len() % blocks;
         let step = incoming.read(&mut arriving, &mut landing, u64::MAX);
         let learnt = match step {
             Ok(Step::Wait | Step::More) => continue,
             Ok(Step::Header(header)) => {
-                if expect(&mut incoming, &mut landing, header, asked) {
+                if expect(world, &mut incoming, &mut landing, header, asked) {
                     continue;
                 }
                 Learnt::Senseless
@@ -131,21 +203,22 @@ fn taken_in(pieces: &[&[u8]], data: &File) -> Vec<Learnt> {
         let last = !matches!(learnt, Learnt::Block(_) | Learnt::Map(_) | Learnt::Message);
         all.push(learnt);
         if last {
-            landing.take_landed().expect("a file that is written");
-            return all;
+            break;
         }
-        asked = (asked + 1) % BLOCKS;
     }
+    landing.take_landed().expect("a file that is written");
+    all
 }
 
 /// What a worker does with a header; `false` where it gives up.
 fn expect(
+    world: &World,
     incoming: &mut Incoming,
     landing: &mut Landing<'_>,
     header: ResponseHeader,
     asked: usize,
 ) -> bool {
-    let length = CASCADE.geometry().block_length(asked as u32);
+    let length = world.cascade.geometry().block_length(asked as u32);
     match header.status {
         Status::Success if header.length == length => {
             let begun = landing.begin(asked as u32, length);
@@ -162,13 +235,15 @@ fn expect(
     true
 }
 
-fn assert_written(data: &File, learnt: &[Learnt]) {
-    for (block, right) in DATA.chunks(BLOCK_SIZE).enumerate() {
+fn assert_written(world: &World, data: &File, learnt: &[Learnt]) {
+    let mut offset = 0;
+    for (block, right) in world.blocks().enumerate() {
         let mut there = vec![0; right.len()];
         // What lies beyond the end was never written.
-        let _ = data.read_exact_at(&mut there, (block * BLOCK_SIZE) as u64);
+        let _ = data.read_exact_at(&mut there, offset);
         let fetched = learnt.contains(&Learnt::Block(block));
-        assert_eq!(there == right, fetched, "block {block}: {there:?}");
+        assert_eq!(there == right, fetched, "block {block}");
+        offset += right.len() as u64;
     }
 }
 
