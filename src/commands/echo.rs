@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,10 +15,12 @@ use super::Status;
 use super::limits::limits_with_pool;
 use crate::cli::{Echo, EchoClient, EchoServe, EchoSide, ServerOptions};
 use crate::confine::{Confinement, Role};
+use crate::daemon::manager::{Manager, listening_on};
+use crate::daemon::sockets::Listen;
 use crate::daemon::{self, pidfile};
 use crate::net::address::{HostPort, ListenAddress};
+use crate::net::resolve;
 use crate::net::rio::{Reader, writen};
-use crate::net::{listen, resolve};
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::echo::EchoService;
@@ -43,15 +46,13 @@ pub fn run(options: Echo) -> anyhow::Result<Status> {
 fn serve(options: EchoServe) -> anyhow::Result<Status> {
     let verbose = options.verbose || options.resolve;
     daemon::log_as(options.daemon.log, verbose, false);
-    let addresses = match options.listen.as_slice() {
-        [] => &[ListenAddress::any(0)],
-        listen => listen,
-    };
     let ServerOptions { model, pool } = options.server;
     let confinement = Confinement::new(&options.confine)?;
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
-    let limits = limits_with_pool(Limits::patient(), &options.limits, pool);
-    let listeners = listen::open(addresses, limits.backlog)?;
+    let mut limits = limits_with_pool(Limits::patient(), &options.limits, pool);
+    let listen = Listen::chosen(&options.listen, ListenAddress::any(0))?;
+    let listeners = listen.open(&mut limits)?;
+    let (manager, ledger) = (Manager::of_environment(), Rc::new(Ledger::new()?));
     let service = service(&options, &confinement)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
@@ -60,6 +61,7 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
         Signal::SIGCHLD,
         Signal::SIGUSR1,
     ])
+    .and_then(|signals| manager.watch(signals, &ledger))
     .context("cannot catch signals")?;
     confinement.leave()?;
     confinement.enter(Role::Server {
@@ -67,8 +69,8 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
         tables: false,
     })?;
     log::info!("{confinement}");
+    manager.ready(&listening_on(&listeners));
     announce(&listeners)?;
-    let ledger = Ledger::new()?;
     server::serve(model, &listeners, &service, &limits, &ledger, &signals)
         .context("cannot go on serving")?;
     log::info!("stopped after {}", ledger.tally());

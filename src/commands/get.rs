@@ -1,6 +1,7 @@
 //! `cascade get`: downloads files, serving what is there meanwhile, and ends.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use super::{Status, UsageError};
 use crate::cascade_file::{cascade_path, data_path};
 use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
+use crate::daemon::sockets::Listen;
 use crate::hash::CascadeHash;
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
@@ -59,7 +61,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         files_again: None,
         sources: options.sources,
         reporting: options.reporting,
-        listen: serves.then_some(listen),
+        listen: serves.then_some(Listen::At(listen)),
         model: Model::default(),
         limits: limits(Limits::default(), &options.limits),
         daemon: false,
@@ -68,6 +70,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         witnessed: false,
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),
         timeout: options.timeout,
+        vitals: Rc::default(),
     };
     match node::run(settings)? {
         End::Status(status) => Ok(status),

@@ -1,5 +1,6 @@
 //! `cascade peer`: serves files and downloads what is missing of them, until a signal.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::get::{specify, trackers};
@@ -9,9 +10,12 @@ use crate::cli::{self, Wanted};
 use crate::config;
 use crate::config::changes::Said;
 use crate::confine::Confinement;
+use crate::daemon::manager::Manager;
+use crate::daemon::sockets::Listen;
 use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
-use crate::net::{listen, resolve};
+use crate::net::resolve;
+use crate::node::vitals::Vitals;
 use crate::node::{self, End, FileList, ReadList, Settings};
 use crate::server::Limits;
 use crate::store::open_data;
@@ -49,11 +53,7 @@ fn settings(mut options: cli::Peer, said: Said) -> anyhow::Result<Settings> {
         files_again: is_configured.then(|| ReadList(Box::new(move || list_again(&said)))),
         sources: options.sources,
         reporting: options.reporting,
-        listen: Some(if options.listen.is_empty() {
-            vec![ListenAddress::any(0)]
-        } else {
-            options.listen
-        }),
+        listen: Some(Listen::chosen(&options.listen, ListenAddress::any(0))?),
         model: options.server.model,
         limits: limits_with_pool(Limits::default(), &options.limits, options.server.pool),
         daemon: true,
@@ -62,6 +62,7 @@ fn settings(mut options: cli::Peer, said: Said) -> anyhow::Result<Settings> {
         witnessed: false,
         seed_for: Duration::ZERO,
         timeout: None,
+        vitals: Rc::new(Vitals::new(Manager::of_environment())?),
     })
 }
 
@@ -95,8 +96,8 @@ fn list_again(said: &Said) -> anyhow::Result<FileList> {
 
 /// All that can be known without listening, verifying or asking anybody but a name server.
 fn check(settings: &Settings) -> anyhow::Result<Status> {
-    let addresses = settings.listen.as_deref().unwrap_or_default();
-    listen::check(addresses)?;
+    let listen = settings.listen.as_ref();
+    let at = listen.map_or(Ok(String::new()), Listen::check)?;
     for name in settings
         .sources
         .tracker
@@ -112,16 +113,10 @@ fn check(settings: &Settings) -> anyhow::Result<Status> {
             files::read_cascade(&file.cascade)?;
         }
     }
-    let shown = |address: &ListenAddress| match address {
-        address if *address == ListenAddress::any(0) => "a free port".into(),
-        address => address.to_string(),
-    };
-    let at: Vec<String> = addresses.iter().map(shown).collect();
     print(format_args!(
-        "ok: {}, {}, at {}\n",
+        "ok: {}, {}, at {at}\n",
         count(files.len(), "file"),
-        count(settings.sources.tracker.len(), "tracker"),
-        at.join(", ")
+        count(settings.sources.tracker.len(), "tracker")
     ))?;
     Ok(Status::Done)
 }

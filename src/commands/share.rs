@@ -1,6 +1,7 @@
 //! `cascade share`: describes files, runs a tracker and a seeding peer, and prints the line to run elsewhere.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::files::{cannot, read_cascade};
 use crate::cascade_file::cascade_path;
 use crate::cli::{self, Reporting, Sources};
 use crate::confine::{ConfineOptions, Confinement};
+use crate::daemon::sockets::Listen;
 use crate::logging::{self, complain};
 use crate::net::address::{HostPort, ListenAddress, Port};
 use crate::node::told::Told;
@@ -185,7 +187,7 @@ fn seeding(
             quiet: true,
             ..Reporting::default()
         },
-        listen: Some(listen),
+        listen: Some(Listen::At(listen)),
         model: Model::default(),
         limits: Limits::default(),
         daemon: true,
@@ -194,6 +196,7 @@ fn seeding(
         witnessed: options.copies.is_some(),
         seed_for: Duration::ZERO,
         timeout: None,
+        vitals: Rc::default(),
         confinement,
     }
 }

@@ -6,6 +6,7 @@ mod wishes;
 use std::fs::File;
 use std::hash::RandomState;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -18,9 +19,10 @@ use crate::config::changes::Said;
 use crate::confine::outside::Outside;
 use crate::confine::reader::Reader;
 use crate::confine::{Confinement, Role};
+use crate::daemon::manager::{Manager, listening_on};
+use crate::daemon::sockets::Listen;
 use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
-use crate::net::listen;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::{ReadPolicy, TrackerService};
@@ -41,15 +43,17 @@ pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
     daemon::log_as(options.daemon.log, options.verbose, false);
     let confinement = Confinement::new(&options.confine)?;
     let policy = wishes::policy(&options, &|path| File::open(path))?;
+    let listen = listen(&options)?;
     if options.config.check {
-        return check(&options, &policy);
+        return check(&options, &policy, &listen);
     }
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let Helpers { reader, writer } = helpers::start(&options, &said, &confinement)?;
     let service = service(&options, policy, writer)?;
     let service = service.with_policy_from(read_again(said, reader));
-    let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
-    let listeners = listen::open(&listen_addresses(&options), limits.backlog)?;
+    let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
+    let listeners = listen.open(&mut limits)?;
+    let (manager, ledger) = (Manager::of_environment(), Rc::new(Ledger::new()?));
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
         Signal::SIGTERM,
@@ -58,6 +62,7 @@ pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
         Signal::SIGHUP,
         Signal::SIGUSR1,
     ])
+    .and_then(|signals| manager.watch(signals, &ledger))
     .context("cannot catch signals")?;
     confinement.leave()?;
     confinement.enter(Role::Server {
@@ -65,8 +70,8 @@ pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
         tables: true,
     })?;
     log::info!("{confinement}");
+    manager.ready(&listening_on(&listeners));
     announce(&listeners)?;
-    let ledger = Ledger::new()?;
     server::serve(
         options.server.model,
         &listeners,
@@ -84,10 +89,9 @@ pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
 }
 
 /// All that can be known without listening.
-fn check(options: &Tracker, policy: &Policy) -> anyhow::Result<Status> {
+fn check(options: &Tracker, policy: &Policy, listen: &Listen) -> anyhow::Result<Status> {
     whole_seconds(options.ttl)?;
-    let addresses = listen_addresses(options);
-    listen::check(&addresses)?;
+    let at = listen.check()?;
     if let Some(path) = &options.state {
         files::check_directory(&atomic::directory_of(path))?;
         state::load(path, |_| {})?;
@@ -96,8 +100,7 @@ fn check(options: &Tracker, policy: &Policy) -> anyhow::Result<Status> {
         Tracked::Any => "any file".into(),
         Tracked::Named(hashes) => count(hashes.len(), "file"),
     };
-    let at: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    print(format_args!("ok: {files}, at {}\n", at.join(", ")))?;
+    print(format_args!("ok: {files}, at {at}\n"))?;
     Ok(Status::Done)
 }
 
@@ -110,12 +113,8 @@ fn read_again(said: Said, reader: Option<Reader<Policy>>) -> ReadPolicy {
 }
 
 /// Where the options say, else at the port that trackers have.
-fn listen_addresses(options: &Tracker) -> Vec<ListenAddress> {
-    if options.listen.is_empty() {
-        vec![ListenAddress::any(cli::TRACKER_PORT)]
-    } else {
-        options.listen.clone()
-    }
+fn listen(options: &Tracker) -> anyhow::Result<Listen> {
+    Listen::chosen(&options.listen, ListenAddress::any(cli::TRACKER_PORT))
 }
 
 fn service(

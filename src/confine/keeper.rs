@@ -10,10 +10,8 @@
 //!
 //! A confined process cannot start them: what it forks is confined as it is. The keeper has both ends of no
 //! conversation, but the helper's end of each, so that what was asked while a helper was dead is there for the next
-//! one. All of them end with the confined process: they see that its end of a conversation is closed. (The signal that a
-//! child wants at its parent's death comes from the parent; where Landlock keeps a process from sending signals outside,
-//! it never reaches the keeper.) Where the keeper itself is killed they end, too, and the confined process finds the
-//! other ends of its conversations closed.
+//! one. All of them end with the confined process. Where the keeper itself is killed they end, too, and the confined
+//! process finds the other ends of its conversations closed.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,9 +23,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::sys::fork;
-use crate::sys::poll::hung_up;
 
-/// The status of a helper that found the other end closed.
+/// With this status a helper says that whom it helped is gone: there is nothing to start again.
 pub const ALONE: u8 = 0;
 /// Whoever ends sooner than that after its start ended soon.
 const SOON: Duration = Duration::from_secs(1);
@@ -83,18 +80,7 @@ struct Kept<'a> {
     ended_soon: u32,
 }
 
-/// Whether there is nobody left to help. How a helper ended does not tell: it may find what it needs gone, or the last
-/// answer unread, which is an error.
-fn is_alone(helpers: &[Helper<'_>]) -> io::Result<bool> {
-    for helper in helpers {
-        if hung_up(helper.socket.as_fd())? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The life of the keeper: until there is nobody left to help.
+/// The life of the keeper: until a helper says that there is nobody left to help.
 fn keep_alive(helpers: &[Helper<'_>]) -> io::Result<()> {
     let mut kept: Vec<Kept<'_>> = helpers.iter().map(Kept::new).collect();
     loop {
@@ -102,24 +88,26 @@ fn keep_alive(helpers: &[Helper<'_>]) -> io::Result<()> {
             one.start_if_ended();
         }
         // Without a child there is nothing to wait for, but a process that could not be forked.
-        let ended = match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, status)) => Some((pid, format!("exit status {status}"))),
+        let (pid, how, alone) = match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, status)) => (
+                pid,
+                format!("exit status {status}"),
+                status == i32::from(ALONE),
+            ),
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                Some((pid, format!("signal {} ({signal})", signal as i32)))
+                (pid, format!("signal {} ({signal})", signal as i32), false)
             }
             Err(Errno::ECHILD) => {
                 std::thread::sleep(FORK_AGAIN);
-                None
+                continue;
             }
-            Ok(_) | Err(Errno::EINTR) => None,
+            Ok(_) | Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         };
-        if is_alone(helpers)? {
+        if alone {
             return Ok(());
         }
-        if let Some((pid, how)) = ended
-            && let Some(one) = kept.iter_mut().find(|one| one.running == Some(pid))
-        {
+        if let Some(one) = kept.iter_mut().find(|one| one.running == Some(pid)) {
             one.ended(&how);
         }
     }

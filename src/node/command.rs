@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use nix::unistd::Pid;
 
 use super::item::Item;
+use crate::daemon::manager;
 use crate::sys::exec::with_default_signals;
 
 /// The path of the data file, absolute: a name that begins with a dash is no option.
@@ -31,7 +32,11 @@ pub fn start(command: &OsStr, item: &Item, events: bool) -> io::Result<Pid> {
         .arg(command)
         .env(FILE, absolute(item.data.path())?)
         .env(HASH, item.hash.to_string())
+        // It has no sockets to take over, and nothing to tell a manager.
         .stdin(Stdio::null());
+    manager::VARIABLES
+        .iter()
+        .for_each(|name| _ = shell.env_remove(name));
     if events {
         shell.stdout(io::stderr().as_fd().try_clone_to_owned()?);
     }

@@ -28,12 +28,14 @@ mod roles;
 mod supervisor;
 mod throttle;
 pub mod told;
+pub mod vitals;
 
 pub use files::{FileList, FileSpec, ReadList};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +45,11 @@ use nix::sys::signal::Signal;
 use crate::cli::{Reporting, Sources};
 use crate::confine::reader::Reader;
 use crate::confine::{Confinement, Role, keeper};
+use crate::daemon::sockets::Listen;
 use crate::events::{Event, Events};
 use crate::exit::Status;
-use crate::net::address::{Advertised, HostPort, ListenAddress};
-use crate::net::{listen, resolve};
+use crate::net::address::{Advertised, HostPort};
+use crate::net::resolve;
 use crate::server::{Limits, Model, limits};
 use crate::sys::pipe::Sender;
 use crate::sys::signals::Signals;
@@ -55,6 +58,7 @@ use item::Item;
 use metadata::Obtained;
 use supervisor::Supervisor;
 use told::Told;
+use vitals::Vitals;
 
 /// What a node is to do.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub struct Settings {
     /// What is told of it.
     pub reporting: Reporting,
     /// Where to serve; nothing where it does not serve.
-    pub listen: Option<Vec<ListenAddress>>,
+    pub listen: Option<Listen>,
     /// How to serve.
     pub model: Model,
     /// What those are granted who are served.
@@ -87,6 +91,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// How the processes that face strangers are confined.
     pub confinement: Confinement,
+    /// What the service manager hears of it.
+    pub vitals: Rc<Vitals>,
 }
 
 impl Settings {
@@ -145,20 +151,18 @@ pub fn run_as_role(settings: Settings, signals: Signals) -> anyhow::Result<End> 
 }
 
 fn run_with(
-    settings: Settings,
+    mut settings: Settings,
     catch: impl FnOnce() -> io::Result<Signals>,
 ) -> anyhow::Result<End> {
     limits::raise_descriptor_limit();
     let trackers = resolve_trackers(&settings.sources.tracker)?;
     let peers = resolve_peers(&settings.sources.peer)?;
-    let listeners = settings
-        .listen
-        .as_deref()
-        .map(|addresses| listen::open(addresses, settings.limits.backlog))
-        .transpose()?
-        .unwrap_or_default();
+    let listeners = match settings.listen.take() {
+        Some(listen) => listen.open(&mut settings.limits)?,
+        None => Vec::new(),
+    };
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
-    let signals = catch()?;
+    let signals = settings.vitals.watch(catch()?)?;
     let settings = &inside(settings)?;
     let reader = start_reader(settings)?;
     // Files are opened as the user who will own them.

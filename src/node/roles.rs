@@ -60,6 +60,10 @@ pub fn start_listener(
     };
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
         report((|| {
+            let signals = match settings.vitals.pulse() {
+                Some(pulse) => pulse.watch(signals)?,
+                None => signals,
+            };
             only_look(items).context("cannot serve")?;
             settings.confinement.enter(role)?;
             let blocks = BlocksService::new(items.iter().map(Item::served)).with_news(handover);

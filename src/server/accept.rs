@@ -60,8 +60,12 @@ fn user_timeout(limits: &Limits) -> u32 {
     timeout.map_or(0, |timeout| timeout.as_millis() as u32)
 }
 
-/// Ends the listening. A process of another role may hold a copy of the descriptor: only shutdown(2) reaches it.
-pub fn stop_listening(listeners: &[TcpListener]) {
+/// Ends the listening, where that is ours to end. A process of another role may hold a copy of the descriptor: only
+/// shutdown(2) reaches it.
+pub fn stop_listening(listeners: &[TcpListener], limits: &Limits) {
+    if limits.keeps_listening {
+        return;
+    }
     for listener in listeners {
         let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
     }
@@ -241,11 +245,11 @@ impl<'a> Door<'a> {
         self.paused_until = Some(Instant::now() + PAUSE);
     }
 
-    /// Stops listening; connections have so long to be finished.
-    pub fn close(mut self, grace: Duration) -> Grace<'a> {
-        stop_listening(self.listeners);
+    /// Stops listening; connections have the time of the grace to be finished.
+    pub fn close(mut self, limits: &Limits) -> Grace<'a> {
+        stop_listening(self.listeners, limits);
         self.reception.close_all();
-        Grace::new(self.signals, grace)
+        Grace::new(self.signals, limits.grace)
     }
 }
 

@@ -315,7 +315,7 @@ impl<S: Service> Server<'_, S> {
         orders::heed(self.signals, self.service, self.ledger, helpers);
         let asked = [Signal::SIGTERM, Signal::SIGINT];
         if self.grace.is_none() && self.signals.take_any(&asked).is_some() {
-            stop_listening(self.listeners);
+            stop_listening(self.listeners, self.limits);
             self.grace = Some(Grace::new(self.signals, self.limits.grace));
             for fd in 0..self.clients.len() {
                 self.advance(fd)?;

@@ -77,7 +77,7 @@ pub fn serve<S: Service>(
             guests.leave(place);
         }
     }
-    stop_listening(listeners);
+    stop_listening(listeners, limits);
     Ok(())
 }
 
@@ -110,7 +110,7 @@ impl<S: Service> Meanwhile<'_, S> {
         let mut grace = self.grace.borrow_mut();
         let asked = [Signal::SIGTERM, Signal::SIGINT];
         if grace.is_none() && self.signals.take_any(&asked).is_some() {
-            stop_listening(self.listeners);
+            stop_listening(self.listeners, self.limits);
             *grace = Some(Grace::new(self.signals, self.limits.grace));
         }
     }

@@ -32,6 +32,9 @@ pub struct Limits {
     pub grace: Duration,
     /// How many connections wait to be accepted.
     pub backlog: u16,
+    /// Whether the sockets go on listening when the server has stopped: whoever passed them to it owns them, and
+    /// newcomers wait for the next server.
+    pub keeps_listening: bool,
     /// Bytes per second over all connections.
     pub upload: Option<Arc<Bucket>>,
     /// How many connections are served at full speed at once.
@@ -50,6 +53,7 @@ impl Default for Limits {
             max_lifetime: Duration::from_secs(3600),
             grace: Duration::from_secs(10),
             backlog: 1024,
+            keeps_listening: false,
             upload: None,
             turns: None,
         }

@@ -24,5 +24,5 @@ pub fn heed<S: Service>(
         lines.push(helpers.to_string());
         logging::status(&lines);
     }
-    signals.take(Signal::SIGHUP) && service.reload()
+    signals.take(Signal::SIGHUP) && signals.reloading(|| service.reload())
 }

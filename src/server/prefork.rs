@@ -258,7 +258,7 @@ impl<S: Service> Server<'_, S> {
 
     /// Stops listening, asks the members to finish, and ends those that do not within the grace period.
     fn stop(&mut self, door: Door<'_>) -> io::Result<()> {
-        let mut grace = door.close(self.limits.grace);
+        let mut grace = door.close(self.limits);
         self.members.finish();
         while !self.members.is_empty() {
             if grace.is_over() {

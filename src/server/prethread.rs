@@ -55,7 +55,7 @@ pub fn serve<S: Service>(
         };
         let served = feed(&mut door, &crew, &buffer, heed);
         // What waits in the buffer is still served, as far as its request has arrived.
-        let stopped = crew.stop(door.close(limits.grace));
+        let stopped = crew.stop(door.close(limits));
         buffer.close();
         served.and(stopped)
     })

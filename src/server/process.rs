@@ -182,7 +182,7 @@ impl<S: Service> Server<'_, S> {
 
     /// Stops listening, asks the children to finish, and ends those that do not within the grace period.
     fn stop(&mut self, door: Door<'_>) -> io::Result<()> {
-        let mut grace = door.close(self.limits.grace);
+        let mut grace = door.close(self.limits);
         self.children.finish();
         while !self.children.is_empty() {
             if grace.is_over() {

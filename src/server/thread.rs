@@ -66,7 +66,7 @@ pub fn serve<S: Service>(
                 }
             }
         }
-        crew.stop(door.close(limits.grace))
+        crew.stop(door.close(limits))
     })
 }
 

@@ -13,6 +13,7 @@ pub mod fork;
 pub mod landlock;
 pub mod letters;
 pub mod memory;
+pub mod passed;
 pub mod passing;
 pub mod pipe;
 pub mod poll;

@@ -2,22 +2,36 @@
 //!
 //! A loop that owns [`Signals`] blocks those that it waits for and takes them from a signalfd(2): no handler runs in
 //! it, nothing is interrupted, and what only a child got is no matter of its parent's.
+//!
+//! The loop may have a [`Watcher`], who is to know whether it lives and what it is at. The loop itself tells, where it
+//! looks at its signals: one that hangs tells nothing, and a connection costs nothing.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::read;
 
 /// What signalfd(2) says of one signal, in bytes.
 const RECORD: usize = size_of::<libc::signalfd_siginfo>();
 /// Signals that are read at once. Those that wait for more than one are few: one system call empties the descriptor.
 const RECORDS: usize = 4;
+
+/// The signals that ask a loop to stop, a bit for each.
+const STOPPING: u64 = 1 << Signal::SIGTERM as u64 | 1 << Signal::SIGINT as u64;
+/// A loop has more to do than to say that it lives.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Set in a child that serves connections once it was asked to end.
 static FINISH: AtomicBool = AtomicBool::new(false);
@@ -32,6 +46,34 @@ pub struct Signals {
     caught: SigSet,
     /// Those that arrived and were not taken, a bit for each.
     arrived: Cell<u64>,
+    watch: Option<Watch>,
+}
+
+/// Somebody who is to know what a loop does, told by the loop itself.
+pub trait Watcher: fmt::Debug {
+    /// The loop lives.
+    fn lives(&self);
+    /// The loop was asked to stop, and goes about it.
+    fn stopping(&self) {}
+    /// The loop begins to look at its configuration again.
+    fn reloading(&self) {}
+    /// The loop has done that.
+    fn reloaded(&self) {}
+}
+
+/// A watcher, and when it is told that the loop lives.
+#[derive(Debug)]
+struct Watch {
+    watcher: Rc<dyn Watcher>,
+    beat: Option<Beat>,
+}
+
+/// A clock that wakes the loop, whatever it waits for.
+#[derive(Debug)]
+struct Beat {
+    timer: TimerFd,
+    /// Readable when the timer or the signals are.
+    both: Epoll,
 }
 
 impl Signals {
@@ -51,7 +93,18 @@ impl Signals {
             fd,
             caught,
             arrived: Cell::new(0),
+            watch: None,
         })
+    }
+
+    /// Tells `watcher` from now on what the loop does, and `every` so long that it lives.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left.
+    pub fn watched_by(self, watcher: Rc<dyn Watcher>, every: Option<Duration>) -> io::Result<Self> {
+        let beat = every.map(|every| Beat::new(&self.fd, every)).transpose()?;
+        let watch = Some(Watch { watcher, beat });
+        Ok(Self { watch, ..self })
     }
 
     /// Unblocks all signals but these: a process that was just forked has all of them blocked.
@@ -63,6 +116,20 @@ impl Signals {
     /// Takes note of what arrived, so that the descriptor is not readable any more: call it when it is, before
     /// [`Signals::take`], and look at everything that a signal may mean before the next wait.
     pub fn clear(&self) {
+        let before = self.arrived.get();
+        self.read();
+        let Some(Watch { watcher, beat }) = &self.watch else {
+            return;
+        };
+        if beat.as_ref().is_some_and(Beat::is_due) {
+            watcher.lives();
+        }
+        if STOPPING & self.arrived.get() & !before != 0 {
+            watcher.stopping();
+        }
+    }
+
+    fn read(&self) {
         let mut records = [0; RECORDS * RECORD];
         while let Ok(n) = read(&self.fd, &mut records) {
             for record in records[..n].chunks_exact(RECORD) {
@@ -85,6 +152,15 @@ impl Signals {
         arrived & bit != 0
     }
 
+    /// Looks at the configuration again, as was asked for.
+    pub fn reloading<T>(&self, reload: impl FnOnce() -> T) -> T {
+        let watcher = self.watch.as_ref().map(|watch| &watch.watcher);
+        watcher.inspect(|watcher| watcher.reloading());
+        let reloaded = reload();
+        watcher.inspect(|watcher| watcher.reloaded());
+        reloaded
+    }
+
     /// The first of these signals that arrived since this was asked last.
     pub fn take_any(&self, signals: &[Signal]) -> Option<Signal> {
         signals.iter().copied().find(|signal| self.take(*signal))
@@ -93,7 +169,30 @@ impl Signals {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        let beat = self.watch.as_ref().and_then(|watch| watch.beat.as_ref());
+        beat.map_or(self.fd.as_fd(), |beat| beat.both.0.as_fd())
+    }
+}
+
+impl Beat {
+    fn new(signals: &SignalFd, every: Duration) -> io::Result<Self> {
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let readable = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        both.add(signals, readable)?;
+        both.add(&timer, readable)?;
+        // At once, too: by then something has begun.
+        let (first, every) = (Duration::from_nanos(1), every.max(SHORTEST));
+        let times = Expiration::IntervalDelayed(first.into(), TimeSpec::from(every));
+        timer.set(times, TimerSetTimeFlags::empty())?;
+        Ok(Self { timer, both })
+    }
+
+    /// Whether it is time to show a sign of life; not again until it is time again.
+    fn is_due(&self) -> bool {
+        // It does not block: there is nothing to read before.
+        read(&self.timer, &mut [0; size_of::<u64>()]).is_ok()
     }
 }
 

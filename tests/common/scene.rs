@@ -185,6 +185,18 @@ impl Invocation<'_> {
         Process::start_as_is(self.command, stdout, stderr)
     }
 
+    /// Starts it with this as its standard input.
+    #[track_caller]
+    pub fn start_with_stdin(mut self, stdin: impl Into<Stdio>) -> Process {
+        let (stdout, stderr) = self.output();
+        let file = |path| fs::File::create(path).expect("a file for the output");
+        self.command
+            .stdin(stdin)
+            .stdout(file(&stdout))
+            .stderr(file(&stderr));
+        Process::start_as_is(self.command, stdout, stderr)
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub fn run(self) -> Finished {

@@ -1,6 +1,5 @@
 //! Processes that die: one that serves a connection, two hundred of them, all of them with their parent.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -120,27 +119,6 @@ fn all_end_with_the_parent_and_the_port_is_free_at_once(kind: Kind) {
             matches!(stream.read(&mut [0]), Ok(0) | Err(_)),
             "nobody serves it"
         );
-    }
-}
-
-/// Those outside of its confinement get no signal from it, not even at its death.
-#[test]
-fn those_who_read_and_write_for_a_tracker_end_with_it() {
-    // Beside the tracker, one who looks after its helpers, and the helpers.
-    for (state, helpers) in [(None, 1), (Some("--state=state"), 2)] {
-        let scene = Scene::new();
-        let cascade = scene.path("x.cascade");
-        let bytes = [&b"CASCADE1"[..], &[0; 16], &64u64.to_be_bytes(), &[7; 32]].concat();
-        fs::write(&cascade, bytes).expect("a file");
-        let server = scene
-            .cascade("tracker")
-            .args(["-l", "127.0.0.1:0"])
-            .args(state)
-            .arg(&cascade)
-            .serve();
-        eventually("all have begun", || scene.left().len() == 2 + helpers);
-        server.kill();
-        eventually("nothing is left", || scene.left().is_empty());
     }
 }
 

@@ -83,6 +83,11 @@ pub fn obtain(
         }
     }
     if !quests.is_empty() {
+        // Nobody knows for how long.
+        let count = quests.len();
+        settings
+            .vitals
+            .ready(&format!("fetching cascade files: {count}"));
         let mut search = Search {
             settings,
             trackers,

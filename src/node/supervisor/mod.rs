@@ -5,6 +5,7 @@ mod ends;
 mod files;
 mod results;
 mod stop;
+mod vitals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -165,6 +166,7 @@ impl<'a> Supervisor<'a> {
             self.start_downloaders();
             self.share_out_workers();
             self.display.update(&self.items);
+            self.tell_status();
             if let Some(end) = self.end() {
                 return Ok(end);
             }
@@ -177,9 +179,10 @@ impl<'a> Supervisor<'a> {
                 self.log_status();
             }
             if signals.take(Signal::SIGHUP) {
-                self.read_again();
+                signals.reloading(|| self.read_again());
             }
             self.reap()?;
+            self.feel_pulse();
         }
     }
 
@@ -281,6 +284,8 @@ impl<'a> Supervisor<'a> {
                 .iter_mut()
                 .for_each(|item| item.handed_over = true);
             let opened = listen::again(&mut place.listeners, &place.addresses, backlog);
+            let pulse = self.settings.vitals.pulse();
+            pulse.inspect(|pulse| pulse.begin());
             self.listener = Role::started(opened.and_then(|()| {
                 roles::start_listener(
                     &self.place,
@@ -291,6 +296,7 @@ impl<'a> Supervisor<'a> {
                     &self.ledger,
                 )
             }));
+            self.tell_ready();
         }
         if self.items.iter().any(|item| item.announced) {
             let confinement = &self.settings.confinement;
