@@ -3,13 +3,14 @@
 import hashlib
 import os
 import shutil
+import sys
 
 from measure import Missing, Server, quietly, timed
 
 PORT = 18800
 TORRENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torrent.py")
-# The distribution's, for that is where the distribution's libtorrent is.
-PYTHON = "/usr/bin/python3"
+# Either may have libtorrent: this one, or the distribution's.
+PYTHONS = [sys.executable, "/usr/bin/python3"]
 
 
 def need(*programs):
@@ -111,18 +112,23 @@ class Libtorrent:
     name = "libtorrent 2, tuned"
 
     def __init__(self, room):
-        try:
-            quietly(PYTHON, "-c", "import libtorrent")
-        except (SystemExit, OSError):
-            raise Missing("python3-libtorrent") from None
-        self.room = room
-        quietly(PYTHON, TORRENT, "create", room)
+        self.room, self.python = room, self.find_python()
+        quietly(self.python, TORRENT, "create", room)
+
+    def find_python(self):
+        for python in PYTHONS:
+            try:
+                quietly(python, "-c", "import libtorrent")
+                return python
+            except (SystemExit, OSError):
+                pass
+        raise Missing("python3-libtorrent")
 
     def run(self):
         os.makedirs(f"{self.room}/torrent", exist_ok=True)
         fresh(f"{self.room}/torrent/data")
-        server = Server(PYTHON, TORRENT, "seed", self.room, str(PORT + 2), says=True)
-        return timed(server, [PYTHON, TORRENT, "get", self.room, str(PORT + 2)])
+        server = Server(self.python, TORRENT, "seed", self.room, str(PORT + 2), says=True)
+        return timed(server, [self.python, TORRENT, "get", self.room, str(PORT + 2)])
 
 
 ALL = [Libtorrent, Aria2, Curl, Rsync]

@@ -285,6 +285,8 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
         }
         Role::Downloader { .. } => {
             lists.allow_all(&[TALK, CHILDREN, CHILDREN_OLD, WRITE, NAME, NAME_OLD]);
+            // Whether there is room for the file.
+            lists.allow(&[libc::SYS_fstatfs]);
             lists.connect()?;
             lists.processes()?;
             // For its workers, that they may confine themselves.

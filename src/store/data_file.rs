@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use thiserror::Error;
 
-use super::atomic;
+use super::{atomic, room};
 use crate::faults;
 
 /// Why a data file cannot be used.
@@ -177,19 +177,7 @@ impl DataFile {
         if faults::wants("reserving", "skip") {
             return Ok(());
         }
-        let bytes = i64::try_from(length).map_err(|_| {
-            failed(
-                "reserve space for",
-                &self.path,
-                io::ErrorKind::FileTooLarge.into(),
-            )
-        })?;
-        let result = match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            // Some file systems cannot; a sparse file of the right length is the next best.
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => grow(file, length),
-            result => result.map_err(io::Error::from),
-        };
-        result.map_err(|error| failed("reserve space for", &self.path, error))
+        room::reserve(file, length).map_err(|error| failed("reserve space for", &self.path, error))
     }
 
     /// All of it is verified: cuts what is too much, and gives it its name once it is safe on the disk.
@@ -306,14 +294,6 @@ fn lock(file: &File, path: &Path) -> Result<(), DataError> {
         // A file system without locks: better no lock than no download.
         Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
         Err(error) => Err(failed("lock", path, error.into())),
-    }
-}
-
-fn grow(file: &File, length: u64) -> io::Result<()> {
-    if file.metadata()?.len() < length {
-        file.set_len(length)
-    } else {
-        Ok(())
     }
 }
 

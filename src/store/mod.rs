@@ -5,6 +5,7 @@ pub mod bitmap;
 pub mod create;
 pub mod data_file;
 pub mod pieces;
+pub mod room;
 pub mod stamp;
 pub mod verify;
 
