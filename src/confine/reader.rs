@@ -51,7 +51,11 @@ impl<T: Serialize + DeserializeOwned> Reader<T> {
             task: "reads the configuration".into(),
             socket: theirs,
             life: Box::new(move |socket| match begin() {
-                Ok(()) => serve(socket, &read).map_or(1, |()| ALONE),
+                Ok(()) => match serve(socket, &read) {
+                    Ok(()) => ALONE,
+                    Err(error) if is_closed(&error) => ALONE,
+                    Err(_) => 1,
+                },
                 Err(error) => {
                     crate::logging::complain(&error);
                     1
@@ -120,6 +124,12 @@ fn gone() -> io::Error {
     io::Error::other("the process that does it has ended; start the program again")
 }
 
+/// Whether nobody is left who could ask: where something was unread when the other end was closed, that is a reset.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
+}
+
 fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }
@@ -162,5 +172,16 @@ mod tests {
         assert!(error.starts_with("cannot read it: No such file"), "{error}");
         drop(reader);
         assert_eq!(thread.join().expect("no panic"), ALONE);
+    }
+
+    #[test]
+    fn whoever_died_before_it_asked_is_not_waited_for() {
+        let (reader, helper) = Reader::new(|| Ok(()), || Ok(String::new())).expect("a pair");
+        let life = helper.life;
+        let thread = std::thread::spawn(move || [life(&helper.socket), life(&helper.socket)]);
+        // It has said that it has begun, which nobody will read.
+        wait_readable(&[Some(reader.socket.as_fd())], None).expect("it says so");
+        drop(reader);
+        assert_eq!(thread.join().expect("no panic"), [ALONE; 2]);
     }
 }
