@@ -192,7 +192,8 @@ impl Service for TrackerService {
     }
 
     fn tick(&self, now: SystemTime, apart: Apart) -> Duration {
-        self.owner().tick(now, apart)
+        let policy = self.current().policy;
+        self.owner().tick(&policy, now, apart)
     }
 
     fn child_ended(&self, pid: Pid, well: bool) -> bool {
@@ -282,7 +283,7 @@ impl TrackerSession {
             peer,
         } = request;
         match command {
-            Command::List => {}
+            Command::List => self.policy.check_hash(hash)?,
             Command::Subscribe => {
                 self.policy.check_subscribe(hash, *peer, self.source)?;
                 self.view.would_accept(hash, *peer, self.source)?;
@@ -292,7 +293,8 @@ impl TrackerSession {
                 return Ok(Response::Peers(Vec::new()));
             }
         }
-        let peers = self.view.list(hash, *peer, self.now, &mut self.rng)?;
+        let mut peers = self.view.list(hash, *peer, self.now, &mut self.rng)?;
+        self.policy.apply(&mut peers);
         Ok(Response::Peers(peers))
     }
 }

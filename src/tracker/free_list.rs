@@ -8,6 +8,8 @@ pub(super) struct FreeList {
     first: u32,
     /// The lowest id that was never used.
     pub fresh: u32,
+    /// How many are in the list.
+    given: u32,
     capacity: u32,
 }
 
@@ -19,8 +21,14 @@ impl FreeList {
         Self {
             first: NONE,
             fresh: 0,
+            given: 0,
             capacity,
         }
+    }
+
+    /// How many ids are not in use.
+    pub fn len(&self) -> u32 {
+        self.capacity - self.fresh + self.given
     }
 
     /// An id that is not in use; `after` knows the links.
@@ -28,6 +36,7 @@ impl FreeList {
         if self.first != NONE {
             let id = self.first;
             self.first = after(id);
+            self.given -= 1;
             return Some(id);
         }
         (self.fresh < self.capacity).then(|| {
@@ -40,5 +49,6 @@ impl FreeList {
     pub fn give(&mut self, id: u32, set_after: impl Fn(u32, u32)) {
         set_after(id, self.first);
         self.first = id;
+        self.given += 1;
     }
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::registry::Tracked;
 use crate::hash::CascadeHash;
+use crate::wire::tracker::PeerRecord;
 
 /// The ranges that `ban-private` refuses: address and length of the prefix.
 const PRIVATE: [([u8; 4], u32); 7] = [
@@ -95,6 +96,17 @@ impl Policy {
             return Err(PolicyRefusal::NotYours(ip));
         }
         Ok(good)
+    }
+
+    /// Leaves out and shows peers of the registry, good ones first, as this policy wants it: what was registered under
+    /// another one may still be there.
+    pub fn apply(&self, peers: &mut Vec<PeerRecord>) {
+        peers.retain(|peer| !(self.ban_private && is_private(*peer.address.ip())));
+        for peer in &mut *peers {
+            // One that became a good one is shown as such when it is known from where it was registered.
+            peer.good &= self.good_ips.contains(peer.address.ip());
+        }
+        peers.sort_by_key(|peer| !peer.good);
     }
 
     /// Whether `source` may have a peer forgotten: its own address only.

@@ -44,6 +44,9 @@ use super::view::View;
 use crate::hash::CascadeHash;
 use crate::net::source::Source;
 
+/// Room for at least so many files more than are tracked at first. What is not used takes no memory.
+const MORE_FILES: u32 = 64;
+
 /// Which files a tracker tracks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tracked {
@@ -60,9 +63,23 @@ pub struct Registry {
     free_chunks: FreeList,
     free_files: FreeList,
     free_sources: FreeList,
+    /// Files that are not tracked any more, and have peers yet.
+    retired: BTreeSet<u32>,
     /// Where the next sweep goes on.
     cursor: u32,
 }
+
+/// What one sweep has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// So many records were removed.
+    pub removed: u32,
+    /// So many places were passed: the next sweep goes on after them.
+    pub passed: u32,
+}
+
+/// Whether a peer of a file that was registered by a source may stay, and if so, whether it is a good one.
+pub type Judge<'a> = &'a dyn Fn(&CascadeHash, SocketAddrV4, IpAddr) -> Option<bool>;
 
 impl Registry {
     /// An empty registry with room for `capacity` peers (at least one), each of which is forgotten `ttl` seconds after
@@ -81,7 +98,8 @@ impl Registry {
             None => shares.capacity,
             Some(hashes) => u32::try_from(hashes.len())
                 .ok()
-                .filter(|files| *files <= u32::MAX / 4)
+                .filter(|files| *files <= u32::MAX / 8)
+                .map(|files| files + files.max(MORE_FILES))
                 .ok_or(io::ErrorKind::OutOfMemory)?,
         };
         let tables = Tables::new(shares, files, named.is_none(), ttl, keys)?;
@@ -90,12 +108,45 @@ impl Registry {
             free_chunks: FreeList::new(Tables::chunks(shares.capacity, files)),
             free_files: FreeList::new(files),
             free_sources: FreeList::new(Tables::sources(shares.capacity)),
+            retired: BTreeSet::new(),
             cursor: 0,
         };
+        let per_hash = Number::PerHash;
+        registry.tables.set_number(per_hash, shares.per_hash);
         for hash in named.into_iter().flatten() {
             registry.add_file(hash);
         }
         Ok(registry)
+    }
+
+    /// Tracks these files from now on, if there is room for them; the peers of the others are still there, until a
+    /// [`Registry::review`] has removed them. Answers whether it does.
+    pub fn track(&mut self, tracked: &Tracked) -> bool {
+        let Tracked::Named(hashes) = tracked else {
+            return self.tables.open;
+        };
+        let tables = Arc::clone(&self.tables);
+        let found = |hash: &&CascadeHash| tables.find_file(hash).is_some();
+        let (old, new): (Vec<_>, Vec<_>) = hashes.iter().partition(found);
+        if tables.open || new.len() > self.free_files.len() as usize {
+            return false;
+        }
+        let _writing = tables.sequence.write();
+        let kept: BTreeSet<u32> = old
+            .iter()
+            .filter_map(|hash| tables.find_file(hash))
+            .collect();
+        let retired = self.files().filter(|file| !kept.contains(file)).collect();
+        self.retired = retired;
+        for file in self.retired.clone() {
+            self.remove_file_if_unused(file);
+        }
+        for hash in &new {
+            self.add_file(hash);
+        }
+        let shares = Shares::new(tables.shares.capacity, Some(hashes.len()));
+        tables.set_number(Number::PerHash, shares.per_hash);
+        true
     }
 
     /// An empty registry with as much room, for other files.
@@ -173,33 +224,70 @@ impl Registry {
     /// Looks at the next `budget` places for records, round and round, and removes the records that have expired; says
     /// how many. A record from the future (the clock was set back) is dated now, or it would stay for long.
     pub fn sweep(&mut self, now: u32, budget: u32) -> u32 {
-        let tables = Arc::clone(&self.tables);
+        self.sweep_and(now, budget, None).removed
+    }
+
+    /// As [`Registry::sweep`], and does what the judge says about each record that has not expired. Records move
+    /// meanwhile, so that once round a few may not have been seen: they expire, for none of them will be renewed.
+    pub fn review(&mut self, now: u32, budget: u32, judge: Judge<'_>) -> Swept {
+        self.sweep_and(now, budget, Some(judge))
+    }
+
+    fn sweep_and(&mut self, now: u32, budget: u32, judge: Option<Judge<'_>>) -> Swept {
         let extent = self.extent();
-        let mut removed = 0;
+        let mut swept = Swept {
+            removed: 0,
+            passed: 0,
+        };
         for _ in 0..budget.min(extent.saturating_mul(2)) {
-            let id = self.cursor;
-            let record = tables.record(id);
-            if let Some(record) = record.filter(|one| tables.is_expired(one.last_seen, now)) {
-                // One write each, so that no reader waits for all of them.
+            let len = self.tables.number(Number::Records);
+            let stays = self.look_at(self.cursor, now, judge);
+            swept.removed += len - self.tables.number(Number::Records);
+            if stays {
+                self.cursor = (self.cursor + 1) % extent;
+                swept.passed += 1;
+            }
+        }
+        swept
+    }
+
+    /// Removes a record, or moves or dates it; answers whether it lies where it lay. Otherwise another one may have come
+    /// to lie there. One write at a time, so that no reader waits for all of them.
+    fn look_at(&mut self, id: u32, now: u32, judge: Option<Judge<'_>>) -> bool {
+        let tables = Arc::clone(&self.tables);
+        let Some(mut record) = tables.record(id) else {
+            return true;
+        };
+        let List { file, good } = tables.list_of(id);
+        let verdict = match judge {
+            _ if tables.is_expired(record.last_seen, now) => None,
+            None => Some(good),
+            Some(judge) => {
+                let source = tables.source(record.source).into();
+                judge(&tables.file(file), record.peer, source)
+            }
+        };
+        match verdict {
+            Some(verdict) if verdict == good => {
+                if record.last_seen > now {
+                    record.last_seen = now;
+                    let _writing = tables.sequence.write();
+                    tables.set_record(id, &record);
+                }
+                true
+            }
+            Some(good) => {
+                let _writing = tables.sequence.write();
+                self.leave(id, &record);
+                self.enter(List { file, good }, &record);
+                false
+            }
+            None => {
                 let _writing = tables.sequence.write();
                 self.remove(id, &record);
-                removed += 1;
-                // Another record has come to lie here: the next look is at this one.
-                continue;
+                false
             }
-            if let Some(record) = record.filter(|record| record.last_seen > now) {
-                let _writing = tables.sequence.write();
-                tables.set_record(
-                    id,
-                    &Record {
-                        last_seen: now,
-                        ..record
-                    },
-                );
-            }
-            self.cursor = (id + 1) % extent;
         }
-        removed
     }
 
     fn renew(&mut self, id: u32, source: Source, good: bool, now: u32) {
@@ -228,7 +316,7 @@ impl Registry {
         self.leave(id, record);
         self.discharge(record.source);
         tables.set_number(Number::Records, tables.number(Number::Records) - 1);
-        if tables.open {
+        if tables.open || self.retired.contains(&file) {
             self.remove_file_if_unused(file);
         }
     }
@@ -308,6 +396,12 @@ impl Registry {
         Some(id)
     }
 
+    /// All files, from an index of which no more is known than where each can be found.
+    fn files(&self) -> impl Iterator<Item = u32> {
+        let tables = &self.tables;
+        (0..self.free_files.fresh).filter(|id| tables.find_file(&tables.file(*id)) == Some(*id))
+    }
+
     fn remove_file_if_unused(&mut self, id: u32) {
         let tables = &self.tables;
         let length = |good| tables.list_length(List { file: id, good });
@@ -321,6 +415,7 @@ impl Registry {
             });
         self.free_files
             .give(id, |id, next| tables.set_free_file_after(id, next));
+        self.retired.remove(&id);
     }
 
     // Sources.

@@ -39,6 +39,8 @@ pub(super) enum Number {
     Records,
     /// Chunks that were ever in use: none lies above.
     Chunks,
+    /// The share of one file, which depends on how many there are.
+    PerHash,
 }
 
 /// What happens to a peer that registers.
@@ -87,7 +89,7 @@ impl Tables {
         let chunks = Self::chunks(capacity, files);
         Ok(Self {
             sequence: Sequence::new()?,
-            numbers: Shared::guarded(Number::Chunks as usize + 1)?,
+            numbers: Shared::guarded(Number::PerHash as usize + 1)?,
             chunks: Shared::guarded(chunks as usize * CHUNK_WORDS)?,
             files: Shared::guarded(files as usize * FILE_WORDS)?,
             sources: Shared::guarded(Self::sources(capacity) as usize)?,
@@ -136,7 +138,9 @@ impl Tables {
         match file {
             None if !self.open => Err(Refusal::NotTracked),
             _ if self.number(Number::Records) >= self.shares.capacity => Err(Refusal::Full),
-            Some(file) if self.peers_of(file) >= self.shares.per_hash => Err(Refusal::HashShare),
+            Some(file) if self.peers_of(file) >= self.number(Number::PerHash) => {
+                Err(Refusal::HashShare)
+            }
             _ if self.records_of(source) >= self.shares.per_source => Err(Refusal::SourceShare),
             _ => Ok(Admission::New(file)),
         }

@@ -55,6 +55,8 @@ pub(super) enum Refused {
 pub(super) struct Owner {
     registry: Registry,
     swept: Timer,
+    /// How many places for records are still to be looked at because of another policy.
+    to_review: u32,
     state: Option<State>,
 }
 
@@ -109,6 +111,7 @@ impl Owner {
         Self {
             registry,
             swept: Timer::default(),
+            to_review: 0,
             state: None,
         }
     }
@@ -171,15 +174,19 @@ impl Owner {
         Ok(())
     }
 
-    /// Goes on with a registry for another policy, which has what the policy allows of the registry before. A reader of
-    /// the one before sees it as it was.
+    /// Goes on with another policy. What that does not allow of the registry is removed a little at a time, so that
+    /// nobody waits for it. Only where it tracks more new files than there is room for, a registry is made anew, and
+    /// answered; a reader of the one before sees that as it was.
     pub fn adopt(&mut self, policy: &Policy, now: u32) -> io::Result<View> {
-        let before = self.registry.view();
-        let successor = self.registry.successor(&policy.tracked)?;
-        self.registry = successor;
-        for registration in before.registrations() {
-            // What is refused is not allowed any more.
-            let _ = self.restore(&Saved::from(registration), policy, now);
+        if self.registry.track(&policy.tracked) {
+            self.to_review = self.registry.extent();
+        } else {
+            let before = self.registry.view();
+            self.registry = self.registry.successor(&policy.tracked)?;
+            for registration in before.registrations() {
+                // What is refused is not allowed any more.
+                let _ = self.restore(&Saved::from(registration), policy, now);
+            }
         }
         if let Some(state) = &mut self.state {
             state.version = NOT_SAVED;
@@ -199,24 +206,34 @@ impl Owner {
     }
 
     /// Does what is due; says when something will be.
-    pub fn tick(&mut self, now: SystemTime, apart: Apart) -> Duration {
-        self.sweep(now).min(self.save_apart(now, apart))
+    pub fn tick(&mut self, policy: &Policy, now: SystemTime, apart: Apart) -> Duration {
+        self.sweep(policy, now).min(self.save_apart(now, apart))
     }
 
     /// Looks at a few records, so that none stays long after it expired and nobody waits for it.
-    fn sweep(&mut self, now: SystemTime) -> Duration {
+    fn sweep(&mut self, policy: &Policy, now: SystemTime) -> Duration {
         if self.registry.view().is_empty() {
+            self.to_review = 0;
             return NEVER;
         }
         let sweeps = self.registry.extent().div_ceil(SWEEP_SIZE).max(1);
-        let every = (SWEEP_ROUND / sweeps).clamp(SWEEP_EVERY_AT_LEAST, SWEEP_EVERY_AT_MOST);
+        let every = match self.to_review {
+            0 => (SWEEP_ROUND / sweeps).clamp(SWEEP_EVERY_AT_LEAST, SWEEP_EVERY_AT_MOST),
+            _ => SWEEP_EVERY_AT_LEAST,
+        };
         let left = self.swept.left(now, every);
         if !left.is_zero() {
             return left;
         }
         self.swept.restart(now);
-        self.registry
-            .sweep(super::seconds_since_epoch(now), SWEEP_SIZE);
+        let now = super::seconds_since_epoch(now);
+        if self.to_review > 0 {
+            let judge = |hash: &_, peer, source| policy.check_subscribe(hash, peer, source).ok();
+            let swept = self.registry.review(now, SWEEP_SIZE, &judge);
+            self.to_review = self.to_review.saturating_sub(swept.passed);
+        } else {
+            self.registry.sweep(now, SWEEP_SIZE);
+        }
         every
     }
 

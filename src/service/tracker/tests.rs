@@ -260,6 +260,71 @@ fn many_peers_that_expire_at_once_are_forgotten_a_few_at_a_time() {
     expire_all(&filled(20_000));
 }
 
+/// Another policy, which refuses half of the files, knows new ones, and half of all addresses as good.
+fn adopt_another(service: &TrackerService) -> Vec<Duration> {
+    let before = service.current();
+    let Tracked::Named(files) = &before.policy.tracked else {
+        panic!("they are named");
+    };
+    let kept = files.iter().step_by(2).copied();
+    let new = (5000..5100u32).map(|n| CascadeHash::of(&n.to_be_bytes()));
+    let policy = Policy {
+        tracked: Tracked::Named(kept.chain(new).collect()),
+        good_ips: [[10, 0, 0, 1].into()].into(),
+        ban_private: false,
+    };
+    let gone = *files.iter().nth(1).expect("a file");
+    let peers = before.view.len();
+    let mut now = at(1);
+    let clock = Instant::now();
+    assert!(service.adopt(policy, now).expect("memory"));
+    let mut took = vec![clock.elapsed()];
+    // At once for whoever asks.
+    let list = |hash| Request {
+        hash,
+        ..request(Command::List, NOBODY)
+    };
+    let (response, ..) = ask(service, &list(gone));
+    assert_eq!(refusal(&response), "this tracker does not track the file");
+    let view = service.current().view;
+    while view.len() > peers / 2 {
+        let before = view.len();
+        let clock = Instant::now();
+        now += service.tick(now, Apart::InThread);
+        took.push(clock.elapsed());
+        assert!(before - view.len() <= 256, "too many at once");
+        let since = now.duration_since(at(1)).expect("later");
+        assert!(since <= Duration::from_secs(60), "they stay too long");
+    }
+    assert_eq!(view.len(), peers / 2);
+    took
+}
+
+#[test]
+fn what_another_policy_refuses_is_forgotten_a_little_at_a_time() {
+    adopt_another(&filled(20_000));
+}
+
+#[test]
+#[ignore = "measures: make scale"]
+fn a_million_peers_are_under_another_policy_without_a_pause() {
+    let mut took = adopt_another(&filled(1_000_000));
+    let first = took.remove(0);
+    took.sort_unstable();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    println!(
+        "another policy: {first:?}; then {} calls of the owner's clock: median {:?}, 99 % within {:?}, longest {:?}",
+        took.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    assert!(
+        first < Duration::from_millis(100) && at(0.5) < Duration::from_millis(1),
+        "clients wait"
+    );
+}
+
 #[test]
 #[ignore = "measures: make scale"]
 fn a_million_peers_expire_without_a_pause() {

@@ -188,6 +188,79 @@ fn a_sweep_looks_at_no_more_records_than_it_may_and_comes_round() {
     }
 }
 
+/// Once round.
+fn review(registry: &mut Registry, judge: Judge<'_>) -> u32 {
+    let (mut removed, mut left) = (0, registry.extent());
+    while left > 0 {
+        let swept = registry.review(0, 3, judge);
+        assert!(swept.removed + swept.passed <= 3);
+        removed += swept.removed;
+        left = left.saturating_sub(swept.passed);
+    }
+    removed
+}
+
+#[test]
+fn other_files_are_tracked_without_a_loss_for_those_that_stay() {
+    let mut registry = registry(1000, &named([1, 2]));
+    for n in 0..60 {
+        let file = 1 + (n % 2) as u8;
+        let subscribed = registry.subscribe(&hash(file), peer(n), source(n), false, 0);
+        subscribed.expect("room");
+    }
+    let tracked = named([2, 3]);
+    assert!(registry.track(&tracked));
+    registry
+        .subscribe(&hash(3), peer(99), source(99), false, 0)
+        .expect("the new one is tracked");
+    let judge = |file: &CascadeHash, _, _| (*file != hash(1)).then_some(false);
+    assert_eq!(review(&mut registry, &judge), 30);
+    assert_eq!(
+        (list(&registry, 2, 0).len(), list(&registry, 3, 0).len()),
+        (20, 1)
+    );
+    assert!(!registry.view().tracks(&hash(1)));
+    // As often as you like: what is not tracked any more leaves nothing behind.
+    let only = |file: &CascadeHash, _, _| (*file == hash(2)).then_some(false);
+    assert_eq!(review(&mut registry, &only), 1);
+    for n in 10..250 {
+        assert!(registry.track(&named([2, n])), "{n}");
+        registry
+            .subscribe(&hash(n), peer(99), source(99), false, 0)
+            .expect("room");
+        assert_eq!(review(&mut registry, &only), 1);
+        assert_eq!(registry.view().len(), 30);
+    }
+    // One that comes back before its peers are gone has them again.
+    assert!(registry.track(&named([4])));
+    assert!(registry.track(&named([2])));
+    assert_eq!(list(&registry, 2, 0).len(), 20);
+    let many = Tracked::Named(
+        (0..1000u32)
+            .map(|n| CascadeHash::of(&n.to_be_bytes()))
+            .collect(),
+    );
+    assert!(!registry.track(&many), "there is no room for so many");
+    assert_eq!(list(&registry, 2, 0).len(), 20);
+}
+
+#[test]
+fn a_judge_decides_who_is_a_good_one() {
+    let mut registry = registry(1000, &named([1]));
+    for n in 0..50 {
+        let subscribed = registry.subscribe(&hash(1), peer(n), source(n), n % 3 == 0, 0);
+        subscribed.expect("room");
+    }
+    let is_good = |peer: SocketAddrV4| peer.ip().octets()[3].is_multiple_of(5);
+    assert_eq!(review(&mut registry, &|_, peer, _| Some(is_good(peer))), 0);
+    // Ten are: the others follow, and none is lost.
+    let good = list(&registry, 1, 0)
+        .iter()
+        .filter(|peer| peer.good)
+        .count();
+    assert_eq!((good, registry.view().len()), (10, 50));
+}
+
 #[test]
 fn a_record_from_the_future_does_not_stay_for_ever() {
     let mut registry = registry(4, &named([1]));
