@@ -22,8 +22,11 @@ BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+DOCDIR  ?= $(PREFIX)/share/doc/cascade
 PAGES   := $(wildcard man/*.[1-8])
 UNITS   := $(wildcard units/*.service units/*.socket)
+# Configurations of the daemons, explained. The Debian package has them in /etc/cascade, too.
+CONFIGS := $(wildcard packaging/examples/*.toml)
 INSTALL_PROGRAM ?= install -m 755
 INSTALL_DATA    ?= install -m 644
 
@@ -33,7 +36,8 @@ DATA := \
 	$(BUILT)/completions/_cascade:$(ZSHDIR)/_cascade \
 	$(BUILT)/completions/cascade.fish:$(FISHDIR)/cascade.fish \
 	$(foreach page,$(PAGES),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
-	$(foreach unit,$(UNITS),$(unit):$(UNITDIR)/$(notdir $(unit)))
+	$(foreach unit,$(UNITS),$(unit):$(UNITDIR)/$(notdir $(unit))) \
+	$(foreach config,$(CONFIGS),$(config):$(DOCDIR)/examples/$(notdir $(config)))
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;/^\[dependencies\]/q' Cargo.toml)
 ARCH    := $(firstword $(subst -, ,$(HOST)))
@@ -41,7 +45,7 @@ ARCH    := $(firstword $(subst -, ,$(HOST)))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export SOURCE_DATE_EPOCH
 
-.PHONY: build demo check lint bench fuzz scale soak swarm limits install install-strip uninstall deb dist package-check clean
+.PHONY: build demo check lint bench fuzz scale soak swarm limits install install-strip uninstall deb dist package-check try clean
 
 build:
 	$(CARGO) build --release
@@ -125,7 +129,7 @@ uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/cascade
 	for entry in $(DATA); do rm -f $(DESTDIR)$${entry#*:}; done
 	for directory in $(foreach section,1 5 7 8,$(MANDIR)/man$(section)) \
-		$(foreach own,$(BASHDIR) $(ZSHDIR) $(FISHDIR) $(UNITDIR),$(own) $(dir $(own))); do \
+		$(foreach own,$(BASHDIR) $(ZSHDIR) $(FISHDIR) $(UNITDIR) $(DOCDIR)/examples $(DOCDIR),$(own) $(dir $(own))); do \
 		rmdir $(DESTDIR)$$directory 2>/dev/null || true; \
 	done
 
@@ -157,6 +161,12 @@ dist: build
 # Whether what is installed and packed is whole, works, and goes away again (root; see the script for what it needs).
 package-check: deb dist
 	CASCADE_TARGET=$(abspath $(TARGET_DIR)) MAKE='$(MAKE)' tests/package.sh $(abspath $(TARGET_DIR))/package/$(NAME).tar.gz
+
+# What a new user does, on nine clean machines in namespaces (root; wants debootstrap, and 12 GiB of disk for a while).
+# TRY_MIB=64 is quick.
+TRY_MIB ?= 1024
+try: deb
+	TRY_MIB=$(TRY_MIB) TRY_BASE=$(abspath $(TARGET_DIR))/try/debian tests/try.sh $(TARGET_DIR)/package/cascade_*.deb
 
 clean:
 	$(CARGO) clean

@@ -42,6 +42,7 @@ installed_and_gone() {
     for page in man/*; do
         has "make install" "$files" "./share/man/man${page##*.}/${page#man/}"
     done
+    has "make install" "$files" ./share/doc/cascade/examples/tracker.toml ./share/doc/cascade/examples/peer.toml
     for unit in units/*.service units/*.socket; do
         [[ ! -e $unit ]] || has "make install" "$files" "./lib/systemd/system/${unit#units/}"
     done
@@ -133,11 +134,21 @@ debian_package() {
     local PATH=$PATH:/usr/sbin:/sbin
     dpkg --root="$root" --force-not-root --force-script-chrootless --log="$work/dpkg.log" --install "$package"
     "$root/usr/bin/cascade" --version
+    # What the units begin with, once somebody says so.
+    "$root/usr/bin/cascade" tracker --check -c "$root/etc/cascade/tracker.toml"
+    "$root/usr/bin/cascade" peer --check -c "$root/etc/cascade/peer.toml" -d "$root/etc"
+    # What an administrator wrote stays when the package goes, until it is purged.
+    echo 'ttl = 600' >>"$root/etc/cascade/tracker.toml"
+    [[ $(dpkg-query --admindir="$root/var/lib/dpkg" -f '${Conffiles}' -W cascade) == *tracker.toml* ]] ||
+        fail "the configuration is no conffile"
     MANPATH=$root/usr/share/man man -w cascade
     # What a user sees.
     shows_pages "$root/usr/bin/cascade"
     completed "$root/usr" share/zsh/vendor-completions
+    dpkg --root="$root" --force-not-root --force-script-chrootless --log="$work/dpkg.log" --remove cascade
+    grep -q 600 "$root/etc/cascade/tracker.toml" || fail "removing the package took a configuration"
     dpkg --root="$root" --force-not-root --force-script-chrootless --log="$work/dpkg.log" --purge cascade
+    [[ ! -e $root/etc/cascade ]] || fail "the package left $(ls -A "$root/etc/cascade")"
     (cd "$root/usr" && find . | sort) | diff "$work/before" - || fail "the package left or took something"
 }
 
