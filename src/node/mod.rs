@@ -212,9 +212,9 @@ fn signals_of(settings: &Settings) -> &'static [Signal] {
     }
 }
 
-/// A daemon's log is kept; who downloads a file waits for that.
+/// A daemon's log is kept; who downloads or shares a file waits for that.
 fn level(settings: &Settings) -> log::Level {
-    if settings.daemon {
+    if settings.daemon && settings.told.is_none() {
         log::Level::Info
     } else {
         log::Level::Debug
