@@ -45,7 +45,7 @@ ARCH    := $(firstword $(subst -, ,$(HOST)))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export SOURCE_DATE_EPOCH
 
-.PHONY: build demo check lint bench fuzz scale soak swarm limits install install-strip uninstall deb dist package-check try clean
+.PHONY: build demo check lint bench fuzz scale soak swarm limits install install-strip uninstall deb dist units-check package-check try clean
 
 build:
 	$(CARGO) build --release
@@ -120,6 +120,9 @@ install:
 		install -d $${to%/*}; \
 		$(INSTALL_DATA) $${entry%%:*} $$to; \
 	done
+	# Without a prefix it is not known yet where the program will be: systemd looks in the usual places.
+	$(if $(PREFIX),sed -i 's|^ExecStart=cascade |ExecStart=$(BINDIR)/cascade |' \
+		$(foreach unit,$(filter %.service,$(UNITS)),$(DESTDIR)$(UNITDIR)/$(notdir $(unit))))
 
 install-strip:
 	$(MAKE) install INSTALL_PROGRAM='install -s -m 755'
@@ -157,6 +160,10 @@ dist: build
 	tar -C $(STAGE)/dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) \
 		--mode=go-w -cf - $(NAME) | gzip -n9 >$(TARGET_DIR)/package/$(NAME).tar.gz
 	cd $(TARGET_DIR)/package && sha256sum $(NAME).tar.gz | tee $(NAME).tar.gz.sha256
+
+# What systemd thinks of the units, and of how much they leave to what they run (wants systemd-analyze, runs nothing).
+units-check:
+	tests/units.sh $(BINARY)
 
 # Whether what is installed and packed is whole, works, and goes away again (root; see the script for what it needs).
 package-check: deb dist

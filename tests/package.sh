@@ -46,6 +46,9 @@ installed_and_gone() {
     for unit in units/*.service units/*.socket; do
         [[ ! -e $unit ]] || has "make install" "$files" "./lib/systemd/system/${unit#units/}"
     done
+    for unit in "$root"/opt/here/lib/systemd/system/*.service; do
+        grep -q '^ExecStart=/opt/here/bin/cascade ' "$unit" || fail "$unit does not start what was installed"
+    done
     completed "$root/opt/here" share/zsh/site-functions
     $make --no-print-directory uninstall DESTDIR="$root" PREFIX=/opt/here >/dev/null
     tree "$root" | diff "$work/before" - || fail "make uninstall left or took something"

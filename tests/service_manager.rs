@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -106,6 +106,25 @@ fn a_listener_that_died_is_started_again_on_the_socket_that_was_passed() {
     kill(listener_of(server.process()), Signal::SIGTERM).expect("it lives");
     is_served(Kind::Peer, &mut clients::connect(server.address()));
     server.stop();
+}
+
+#[test]
+fn a_peer_is_found_on_a_socket_for_both_families() {
+    let Ok(listener) = TcpListener::bind("[::]:0") else {
+        return skip("there is no IPv6");
+    };
+    let scene = Scene::new();
+    let tracker = scene.tracker();
+    let mut words = command(&scene, Kind::Peer);
+    words.extend(["-t".into(), tracker.address().to_string()]);
+    let peer = Server::new(activated(&scene, &words).start_with_stdin(copy(&listener)));
+    let port = listener.local_addr().expect("it is bound").port();
+    let expected = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    eventually("the tracker knows the peer", || {
+        trackers::list(tracker.address(), &sample().hash()) == [expected]
+    });
+    is_served(Kind::Peer, &mut clients::connect(expected.into()));
+    peer.stop();
 }
 
 #[test]

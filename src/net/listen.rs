@@ -176,6 +176,12 @@ pub fn reachable_at(listeners: &[TcpListener], ip: Ipv4Addr) -> Option<SocketAdd
             .iter()
             .filter_map(|listener| match listener.local_addr() {
                 Ok(SocketAddr::V4(address)) => Some(address),
+                // One for both families, which only others open: see `open_one`.
+                Ok(SocketAddr::V6(address)) if address.ip().is_unspecified() => {
+                    let only_v6 = getsockopt(listener, sockopt::Ipv6V6Only).unwrap_or(true);
+                    let v4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, address.port());
+                    (!only_v6).then_some(v4)
+                }
                 _ => None,
             })
     };
