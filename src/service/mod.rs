@@ -36,11 +36,14 @@ pub mod tracker;
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use smallvec::SmallVec;
 
 use crate::sys::pipe::Record;
 
@@ -208,6 +211,13 @@ impl Outcome {
     }
 }
 
+/// Bytes to be sent. Few of them, as most replies have, need no memory of their own: the first allocation of a process
+/// that was just forked costs it three pages.
+pub type Bytes = SmallVec<[u8; FEW]>;
+
+/// How many bytes are few.
+const FEW: usize = 36;
+
 /// A queue of bytes and of file ranges that are to be sent.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -216,6 +226,17 @@ pub struct Output {
     rest: VecDeque<Chunk>,
     /// Memory of bytes that were sent, for those of the next reply.
     spare: Vec<u8>,
+}
+
+/// Copies few bytes one by one: memcpy(3) is in another part of the program, which a process that was just forked would
+/// have to map for it (see `crate::sys::call`). Without the black box the compiler would call it all the same.
+#[inline(always)]
+fn few(bytes: &[u8]) -> Bytes {
+    let mut few = Bytes::new();
+    for byte in bytes {
+        few.push(black_box(*byte));
+    }
+    few
 }
 
 /// Memory beyond this is not kept between replies.
@@ -227,7 +248,7 @@ pub enum Chunk {
     /// Bytes from memory; what was sent is taken from the front.
     Bytes {
         /// All of them.
-        bytes: Vec<u8>,
+        bytes: Bytes,
         /// How many were sent.
         sent: usize,
     },
@@ -259,12 +280,13 @@ impl Output {
         if let Some(Chunk::Bytes { bytes: last, .. }) = last {
             last.extend_from_slice(bytes);
         } else {
-            let mut memory = std::mem::take(&mut self.spare);
-            if memory.capacity() < bytes.len() {
-                memory = bytes.to_vec();
+            let memory = if bytes.len() <= FEW {
+                few(bytes)
             } else {
+                let mut memory = std::mem::take(&mut self.spare);
                 memory.extend_from_slice(bytes);
-            }
+                Bytes::from_vec(memory)
+            };
             self.push(Chunk::Bytes {
                 bytes: memory,
                 sent: 0,
@@ -320,11 +342,12 @@ impl Output {
         };
         if finished {
             let next = self.rest.pop_front();
-            if let Some(Chunk::Bytes { mut bytes, .. }) = std::mem::replace(&mut self.first, next)
+            if let Some(Chunk::Bytes { bytes, .. }) = std::mem::replace(&mut self.first, next)
+                && bytes.spilled()
                 && bytes.capacity() <= SPARE
             {
-                bytes.clear();
-                self.spare = bytes;
+                self.spare = bytes.into_vec();
+                self.spare.clear();
             }
         }
     }
