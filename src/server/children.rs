@@ -1,20 +1,23 @@
 //! The children of a server, from their fork until they are reaped.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::hash::RandomState;
 use std::io;
 
+use hashbrown::HashMap;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::service::Outcome;
+use crate::sys::uninherited::Uninherited;
 
-/// The children that live, with what is known of each.
+/// The children that live, with what is known of each, which is their parent's alone: none of them may look here, nor
+/// can it.
 #[derive(Debug)]
 pub struct Children<T> {
-    table: HashMap<Pid, T>,
+    table: HashMap<Pid, T, RandomState, Uninherited>,
     /// Whether they were killed, because their time was over.
     killed: bool,
 }
@@ -23,7 +26,7 @@ pub struct Children<T> {
 impl<T> Default for Children<T> {
     fn default() -> Self {
         Self {
-            table: HashMap::new(),
+            table: HashMap::with_hasher_in(RandomState::new(), Uninherited),
             killed: false,
         }
     }

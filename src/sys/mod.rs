@@ -21,3 +21,4 @@ pub mod seccomp;
 pub mod shared;
 pub mod signals;
 pub mod socket;
+pub mod uninherited;
