@@ -61,6 +61,10 @@ impl Refusals {
         }
     }
 
+    /// Seldom called, and not to be a part of a loop that forks: there its buffer would only spread what that has on the
+    /// stack over more pages, each of which is copied for each child.
+    #[cold]
+    #[inline(never)]
     fn close_first(&mut self) {
         if let Some((_, stream)) = self.0.pop_front() {
             let mut buffer = [MaybeUninit::uninit(); PART];
