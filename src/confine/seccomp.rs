@@ -136,7 +136,7 @@ const SERVE: &[c_long] = &[
     libc::SYS_timerfd_gettime,
 ];
 #[cfg(target_arch = "x86_64")]
-const SERVE_OLD: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_alarm];
+const SERVE_OLD: &[c_long] = &[libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
 const SERVE_OLD: &[c_long] = &[];
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::sendfile::sendfile64;
-use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 
 use super::ledger::Ledger;
 use super::limits::Limits;
@@ -22,7 +22,7 @@ use super::pace::Pace;
 use super::together::{self, MSG_MORE};
 use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
-use crate::sys::socket::{read, set_unsent_limit};
+use crate::sys::socket::{read, send, set_unsent_limit};
 
 /// The most that is read at once, and so the most input that a session is given at once.
 const READ_SIZE: usize = 4096;
@@ -251,11 +251,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             Chunk::Bytes { bytes, sent } => {
                 // With MSG_MORE the header of a response leaves together with its body.
                 let flags = if more { MSG_MORE } else { MsgFlags::empty() };
-                send(
-                    self.stream.as_fd().as_raw_fd(),
-                    &bytes[*sent..*sent + count],
-                    flags | MsgFlags::MSG_NOSIGNAL,
-                )
+                send(self.stream.as_fd(), &bytes[*sent..*sent + count], flags)
             }
             Chunk::File { file, range } => {
                 let mut offset = i64::try_from(range.start).unwrap_or(i64::MAX);

@@ -130,14 +130,20 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    /// The child's whole life.
-    #[inline(always)]
+    /// The child's whole life. It has a frame of its own: what a child needs of the stack should not lie between what its
+    /// parent needs.
+    #[inline(never)]
     fn child(&self, guest: &Guest, (now, begun): (SystemTime, Instant)) -> u8 {
         alarm::end_after(self.limits.last_resort());
         let session = self.service.open(guest.remote, now);
-        let connection = Connection::new(&guest.stream, session, self.limits, self.ledger, begun);
         // The process ends with it: nothing has to be dropped.
-        let mut connection = ManuallyDrop::new(connection);
+        let mut connection = ManuallyDrop::new(Connection::new(
+            &guest.stream,
+            session,
+            self.limits,
+            self.ledger,
+            begun,
+        ));
         let report = |report| self.reports.send(&report);
         converse(&mut *connection, &InChild::default(), report).exit_status()
     }

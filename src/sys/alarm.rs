@@ -1,17 +1,29 @@
-//! alarm(2): the last resort against a process that does not end by itself.
+//! An alarm: the last resort against a process that does not end by itself.
 
 use std::time::Duration;
 
-use nix::unistd::alarm;
+use super::call::{Sysno, syscall};
 
 /// Ends this process by SIGALRM after so long, whatever it does then; in whole seconds, rounded up.
-#[inline]
+#[inline(always)]
 pub fn end_after(time: Duration) {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    let _ = alarm::set(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX));
+    set(libc::time_t::try_from(seconds.max(1)).unwrap_or(libc::time_t::MAX));
 }
 
 /// Calls that off.
 pub fn cancel() {
-    let _ = alarm::cancel();
+    set(0);
+}
+
+/// alarm(2), which not every system has as a call of its own.
+#[inline(always)]
+fn set(seconds: libc::time_t) {
+    let time = |tv_sec| libc::timeval { tv_sec, tv_usec: 0 };
+    let timer = libc::itimerval {
+        it_interval: time(0),
+        it_value: time(seconds),
+    };
+    // SAFETY: the structure outlives the call, which does not write to it.
+    let _ = unsafe { syscall!(Sysno::setitimer, libc::ITIMER_REAL, &raw const timer, 0) };
 }

@@ -4,22 +4,20 @@
 //! destructor or flushes a buffer of its parent's. Before the closure runs,
 //!
 //! * the child has asked to die with its parent (`PR_SET_PDEATHSIG`), and has made sure that it still lives;
-//! * its signals are its own: see [`crate::sys::signals`];
+//! * its signals are those that it is to have: see [`crate::sys::signals`];
 //! * every descriptor is closed but standard input, output and error and those that were given to it.
 //!
 //! A process that forks has no threads; debug builds assert it.
 
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, getpid};
 
+use super::call::{Sysno, result, syscall};
 use super::exit::exit_now;
 use super::signals::{self, Signals};
 
@@ -35,10 +33,10 @@ const UNABLE: u8 = 71;
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
-    flush();
-    spawn(libc::fork, SigSet::all(), || {
+    let kept = Kept::of(keep);
+    spawn_other(kept.parent, || {
         signals::become_leaf()?;
-        close_others(Kept::of(keep).iter())?;
+        close_others(&kept, &[])?;
         SigSet::all().thread_unblock()?;
         Ok(body())
     })
@@ -46,9 +44,9 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
 
 /// Forks a process that serves connections, with the descriptor `own` beside those of `kept`.
 ///
-/// All signals stay blocked but ALRM (see [`super::alarm`]); and but TERM while it waits for a client (see
-/// [`super::poll::wait_interruptibly`]), which it takes to mean that it is to finish. That is the same as to ignore
-/// INT, HUP, USR1 and PIPE, at a fraction of the system calls.
+/// It blocks what its parent blocks: INT, HUP and USR1, where the parent waits for them (see [`super::signals`]) and
+/// does not ignore them; and TERM but while it waits for a client, which it takes to mean that it is to finish. ALRM ends
+/// it (see [`super::alarm`]). There is no moment between the fork and its own dispositions, for it has none of its own.
 ///
 /// Every connection pays for what is done here. A page that parent or child write to after the fork has to be copied,
 /// and one of the program that the child is the first to execute has to be mapped: each costs more than a system
@@ -56,25 +54,29 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
 ///
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
+#[inline(always)]
 pub fn spawn_server(
     kept: &Kept,
     own: BorrowedFd<'_>,
     body: impl FnOnce() -> u8,
 ) -> io::Result<Pid> {
-    let own = own.as_raw_fd();
-    spawn(bare_fork, signals::blocked_while_working(), || {
-        let before = kept.iter().take_while(|fd| *fd < own);
-        let after = kept.iter().skip_while(|fd| *fd < own);
-        close_others(before.chain([own]).chain(after))?;
-        Ok(body())
-    })
+    assert_may_fork(kept.parent);
+    match bare_fork()? {
+        0 => {
+            let _barrier = Barrier;
+            let begun = die_with(kept.parent) && close_others(kept, &[own.as_raw_fd()]).is_ok();
+            exit_now(if begun { body() } else { UNABLE })
+        }
+        pid => Ok(pid_of(pid)),
+    }
 }
 
-/// Descriptors that children keep, made ready once for many forks. They are numbers only: whoever forks sees to it that
-/// they stay open, or children keep what has come to have such a number.
+/// Descriptors that children of this process keep, made ready once for many forks. They are numbers only: whoever forks
+/// sees to it that they stay open, or children keep what has come to have such a number.
 #[derive(Debug)]
 pub struct Kept {
     ascending: Vec<RawFd>,
+    parent: Pid,
 }
 
 impl Kept {
@@ -84,17 +86,13 @@ impl Kept {
         let mut ascending: Vec<RawFd> = descriptors.into_iter().chain([also]).collect();
         ascending.sort_unstable();
         ascending.dedup();
-        Self { ascending }
+        let parent = getpid();
+        Self { ascending, parent }
     }
 
     /// These descriptors, for a fork while they are borrowed.
     fn of(descriptors: &[BorrowedFd<'_>]) -> Self {
         Self::new(descriptors.iter().map(AsRawFd::as_raw_fd))
-    }
-
-    /// In ascending order.
-    fn iter(&self) -> impl Iterator<Item = RawFd> {
-        self.ascending.iter().copied()
     }
 }
 
@@ -109,9 +107,9 @@ pub fn spawn_role(
     also: &[Signal],
     body: impl FnOnce(Signals) -> u8,
 ) -> io::Result<Pid> {
-    flush();
-    spawn(libc::fork, SigSet::all(), || {
-        close_others(Kept::of(keep).iter())?;
+    let kept = Kept::of(keep);
+    spawn_other(kept.parent, || {
+        close_others(&kept, &[])?;
         signals::ignore_terminal_signals()?;
         let own = Signals::new(&[&[Signal::SIGTERM, Signal::SIGCHLD], also].concat())?;
         own.unblock_others()?;
@@ -119,60 +117,70 @@ pub fn spawn_role(
     })
 }
 
-/// What is still buffered would be printed twice.
-fn flush() {
+/// Forks a process that is to be something else than its parent is; `begin` runs in it with all signals blocked.
+fn spawn_other(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
+    assert_may_fork(parent);
+    // What is still buffered would be printed twice.
     let _ = io::stdout().flush();
-}
-
-/// Forks; `begin` runs in the child, with these signals blocked, and its value is the exit status.
-#[inline(always)]
-fn spawn(fork: Fork, blocked: SigSet, begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
-    debug_assert_eq!(threads(), 1, "a process that forks has no threads");
-    let parent = getpid();
-    // A signal between the fork and the child's own dispositions would run a handler of the parent's.
-    let before = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    // SAFETY: the process has one thread, so the child may go on as its parent would have; it never returns from
-    // this function, because `child` ends in `_exit`.
-    let forked = Errno::result(unsafe { fork() });
+    // A signal between the fork and the child's own dispositions would have the effect that it has on the parent.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let forked = full_fork();
     if forked == Ok(0) {
-        child(parent, begin);
+        let _barrier = Barrier;
+        let status = die_with(parent).then(begin);
+        exit_now(status.and_then(Result::ok).unwrap_or(UNABLE));
     }
     before.thread_set_mask()?;
-    Ok(Pid::from_raw(forked?))
+    Ok(pid_of(forked?))
 }
 
-/// A function that forks.
-type Fork = unsafe extern "C" fn() -> libc::pid_t;
+/// Debug builds look whether `parent` is this process, and has no threads.
+fn assert_may_fork(parent: Pid) {
+    debug_assert_eq!(threads(), 1, "a process that forks has no threads");
+    debug_assert_eq!(parent, getpid(), "it is the parent that forks");
+}
+
+fn pid_of(number: usize) -> Pid {
+    Pid::from_raw(number as libc::pid_t)
+}
+
+/// fork(2) as the C library has it.
+fn full_fork() -> Result<usize, Errno> {
+    // SAFETY: the process has one thread, so the child may go on as its parent would have. Whoever calls this lets it run
+    // nothing but what it was made for, and end.
+    Errno::result(unsafe { libc::fork() }).map(|pid| pid as usize)
+}
 
 /// fork(2) without what the C library adds for the sake of threads: the child would write to three pages only to reset
-/// locks that nobody holds, and to keep a thread id that nobody asks for.
-///
-/// # Safety
-/// The process has one thread, and the child makes none: its C library would not know which thread it is.
-unsafe extern "C" fn bare_fork() -> libc::pid_t {
-    // SAFETY: with no flag but the signal for the parent, clone(2) is fork(2).
-    unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t }
+/// locks that nobody holds, and to keep a thread id that nobody asks for. It must make no threads, for its C library
+/// would not know which of them it is.
+#[inline(always)]
+fn bare_fork() -> Result<usize, Errno> {
+    // SAFETY: as above; with no flag but the signal for the parent, clone(2) is fork(2).
+    result(unsafe { syscall!(Sysno::clone, libc::SIGCHLD, 0, 0, 0, 0) })
 }
 
-/// The first and the last thing that a child does.
+/// The first thing that a child does: it asks to be ended with its parent. Answers whether `parent` still lives;
+/// otherwise nobody would end this child.
 #[inline(always)]
-fn child(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> ! {
-    let run = || {
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if getppid() != parent {
-            // The parent died before the request above: nobody would end this child.
-            return Ok(UNABLE);
-        }
-        begin()
-    };
-    // Never dropped, as nothing is in a child.
-    let ended = ManuallyDrop::new(catch_unwind(AssertUnwindSafe(run)));
-    let status = match *ended {
-        Ok(Ok(status)) => status,
-        Ok(Err(_)) => UNABLE,
-        Err(_) => PANICKED,
-    };
-    exit_now(status)
+fn die_with(parent: Pid) -> bool {
+    // SAFETY: the call takes numbers only.
+    let asked = unsafe { syscall!(Sysno::prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // SAFETY: as above.
+    let now = unsafe { syscall!(Sysno::getppid) };
+    asked.is_ok() && now == Ok(parent.as_raw() as usize)
+}
+
+/// What a panic of a child comes to when it leaves the child's own code: the end.
+///
+/// `catch_unwind` would do the same, but through a pointer to a function: what the child runs would be another part of
+/// the program, which each child would have to map.
+struct Barrier;
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        exit_now(PANICKED);
+    }
 }
 
 /// The descriptor that every child keeps, or -1.
@@ -183,29 +191,36 @@ pub fn always_keep(fd: Option<BorrowedFd<'_>>) {
     ALSO_KEPT.store(fd.map_or(-1, |fd| fd.as_raw_fd()), Ordering::Relaxed);
 }
 
-/// Closes every descriptor above 2 that is not in `kept`, which ascends. Close-on-exec is no help to a child that never
-/// execs.
-fn close_others(kept: impl Iterator<Item = RawFd>) -> io::Result<()> {
+/// Closes every descriptor above 2 that is neither in `kept` nor in `own`, each of which ascends. Close-on-exec is no help
+/// to a child that never execs.
+#[inline(always)]
+fn close_others(kept: &Kept, own: &[RawFd]) -> io::Result<()> {
+    let kept = kept.ascending.as_slice();
+    let (below, above) = match own {
+        [own, ..] => kept.split_at(kept.partition_point(|fd| fd < own)),
+        [] => (kept, own),
+    };
     let mut first = 3;
-    for fd in kept.filter(|fd| *fd > 2) {
+    for fd in [below, own, above]
+        .into_iter()
+        .flatten()
+        .filter(|fd| **fd > 2)
+    {
         close_range(first, fd - 1)?;
         first = fd + 1;
     }
     close_range(first, RawFd::MAX)
 }
 
+#[inline(always)]
 fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     if first > last {
         return Ok(());
     }
     // SAFETY: closes descriptors by number only. Their owners in this copy of the parent's memory are never used
     // again, nor dropped: the child runs nothing of the parent's and leaves through _exit.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    result(unsafe { syscall!(Sysno::close_range, first, last, 0) })?;
+    Ok(())
 }
 
 /// The number of threads of this process.

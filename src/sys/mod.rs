@@ -5,6 +5,7 @@
 pub mod alarm;
 #[cfg(feature = "faults")]
 pub mod attack;
+mod call;
 pub mod cycles;
 pub mod epoll;
 pub mod exec;

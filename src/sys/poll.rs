@@ -5,10 +5,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, ppoll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::time::TimeSpec;
 
+use super::call::{Sysno, result, syscall};
 use super::signals::blocked_while_waiting;
+
+/// The size of a set of signals as the system has it, in bytes.
+const SIGNAL_SET: usize = 8;
 
 /// Waits until a descriptor is ready or `timeout` is over; says which are ready, in order. A signal ends the wait
 /// early, with none ready. Errors and hang-ups count as ready: the read or write that follows tells.
@@ -133,18 +137,31 @@ pub enum Woken {
 ///
 /// # Errors
 /// Where poll(2) fails other than by a signal.
-#[inline]
+#[inline(always)]
 pub fn wait_interruptibly(
     fd: BorrowedFd<'_>,
     events: PollFlags,
     timeout: Duration,
 ) -> io::Result<Woken> {
-    let mut polled = [PollFd::new(fd, events)];
-    match ppoll(
-        &mut polled,
-        Some(TimeSpec::from_duration(timeout)),
-        Some(*blocked_while_waiting()),
-    ) {
+    let mut polled = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: events.bits(),
+        revents: 0,
+    };
+    let mut timeout = *TimeSpec::from_duration(timeout).as_ref();
+    let blocked = blocked_while_waiting().as_ref();
+    // SAFETY: descriptor, time and set outlive the call; the system's set is a prefix of the C library's.
+    let ready = result(unsafe {
+        syscall!(
+            Sysno::ppoll,
+            &raw mut polled,
+            1,
+            &raw mut timeout,
+            std::ptr::from_ref(blocked),
+            SIGNAL_SET
+        )
+    });
+    match ready {
         Ok(0) => Ok(Woken::TimedOut),
         Ok(_) => Ok(Woken::Ready),
         Err(Errno::EINTR) => Ok(Woken::Interrupted),

@@ -232,31 +232,25 @@ pub(super) fn become_leaf() -> io::Result<()> {
 /// while such a child waits, with the mask [`blocked_while_waiting`], so that it cannot fall between a look and a wait. The
 /// parent, which blocks it, never runs the handler.
 ///
-/// An alarm ends such a child at any time: whoever started the program may have ignored it.
+/// An alarm ends such a child at any time: whoever started the program may have ignored or blocked it.
 fn finish_on_term() -> io::Result<()> {
     extern "C" fn on_term(_: libc::c_int) {
         FINISH.store(true, Ordering::Relaxed);
     }
     blocked_while_waiting();
     set(Signal::SIGALRM, SigHandler::SigDfl)?;
+    SigSet::from(Signal::SIGALRM).thread_unblock()?;
     set(Signal::SIGTERM, SigHandler::Handler(on_term))
 }
 
 /// What a child that serves connections blocks while it waits: all but what asks it to end, and what makes it.
 pub fn blocked_while_waiting() -> &'static SigSet {
     WHILE_WAITING.get_or_init(|| {
-        let mut blocked = blocked_while_working();
+        let mut blocked = SigSet::all();
         blocked.remove(Signal::SIGTERM);
+        blocked.remove(Signal::SIGALRM);
         blocked
     })
-}
-
-/// What such a child blocks at all other times, and its parent while it forks it: all but the alarm, which nobody has
-/// set for the parent.
-pub(super) fn blocked_while_working() -> SigSet {
-    let mut blocked = SigSet::all();
-    blocked.remove(Signal::SIGALRM);
-    blocked
 }
 
 /// In a thread that works for a loop: signals are for the loop, also those that it does not wait for.

@@ -1,13 +1,15 @@
-//! `accept4(2)` with the flags that `std` does not set, `read(2)` into memory that is not cleared first, and an option of
-//! sockets that nobody wraps.
+//! `accept4(2)` with the flags that `std` does not set, `read(2)` into memory that is not cleared first, `send(2)`, and an
+//! option of sockets that nobody wraps.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage};
+
+use super::call::{Sysno, result, syscall};
 
 /// Takes a connection that waits. The new socket does not block: one system call less for each connection than to say
 /// so later.
@@ -19,19 +21,17 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: the address and its length are those of `storage`, which outlives the call.
-    let fd = unsafe {
-        libc::accept4(
+    let fd = result(unsafe {
+        syscall!(
+            Sysno::accept4,
             listener.as_raw_fd(),
-            (&raw mut storage).cast(),
+            &raw mut storage,
             &raw mut length,
-            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC
         )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    })?;
     // SAFETY: the descriptor is new, and nobody else has it.
-    let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
     // SAFETY: the kernel has filled `storage` with an address of `length` bytes.
     let address = unsafe { SockaddrStorage::from_raw((&raw const storage).cast(), Some(length)) };
     let remote = address.and_then(|address| {
@@ -84,8 +84,35 @@ pub fn read<'a>(
     buffer: &'a mut [MaybeUninit<u8>],
 ) -> Result<&'a [u8], Errno> {
     // SAFETY: there is room for so many bytes, which need not be initialised to be written.
-    let n = unsafe { libc::read(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    let n = Errno::result(n)? as usize;
+    let n = result(unsafe {
+        syscall!(
+            Sysno::read,
+            from.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len()
+        )
+    })?;
     // SAFETY: the first `n` bytes are initialised now.
     Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), n) })
+}
+
+/// Sends as many of these bytes as the socket takes; a client that is gone is an error, not a signal.
+///
+/// # Errors
+/// As send(2).
+#[inline(always)]
+pub fn send(to: BorrowedFd<'_>, bytes: &[u8], flags: MsgFlags) -> Result<usize, Errno> {
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
+    // SAFETY: the bytes outlive the call, which only reads them; it is not told of any address.
+    result(unsafe {
+        syscall!(
+            Sysno::sendto,
+            to.as_raw_fd(),
+            bytes.as_ptr(),
+            bytes.len(),
+            flags.bits(),
+            0,
+            0
+        )
+    })
 }
