@@ -215,7 +215,12 @@ fn in_a_network_with(addresses: &[&str]) -> bool {
     };
     ip(&["link", "set", "lo", "up"]);
     for address in addresses {
-        ip(&["addr", "add", address, "dev", "lo"]);
+        let mut add = vec!["addr", "add", *address, "dev", "lo"];
+        if address.contains(':') {
+            // Otherwise nobody can bind to it until the system has got round to making sure that it is nobody else's.
+            add.push("nodad");
+        }
+        ip(&add);
     }
     true
 }
