@@ -110,7 +110,7 @@ pub fn spawn_role(
     let kept = Kept::of(keep);
     spawn_other(kept.parent, || {
         close_others(&kept, &[])?;
-        signals::ignore_terminal_signals()?;
+        signals::ignore_terminal_signals(also)?;
         let own = Signals::new(&[&[Signal::SIGTERM, Signal::SIGCHLD], also].concat())?;
         own.unblock_others()?;
         Ok(body(own))

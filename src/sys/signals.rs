@@ -206,22 +206,24 @@ pub fn let_writes_fail() -> io::Result<()> {
     set(Signal::SIGXFSZ, SigHandler::SigIgn)
 }
 
-/// In a forked role: a terminal's Ctrl-C or hang-up reaches the whole group, and its parent will say what to do.
-pub(super) fn ignore_terminal_signals() -> io::Result<()> {
-    for signal in [
+/// In a forked role: a terminal's Ctrl-C or hang-up reaches the whole group, and its parent will say what to do. What
+/// the role waits for itself is left as it is: one that the parent has sent already would be thrown away.
+pub(super) fn ignore_terminal_signals(awaited: &[Signal]) -> io::Result<()> {
+    let signals = [
         Signal::SIGPIPE,
         Signal::SIGINT,
         Signal::SIGHUP,
         Signal::SIGUSR1,
-    ] {
-        set(signal, SigHandler::SigIgn)?;
+    ];
+    for signal in signals.iter().filter(|signal| !awaited.contains(signal)) {
+        set(*signal, SigHandler::SigIgn)?;
     }
     Ok(())
 }
 
 /// In a forked leaf: nothing is as it is in a loop.
 pub(super) fn become_leaf() -> io::Result<()> {
-    ignore_terminal_signals()?;
+    ignore_terminal_signals(&[])?;
     for signal in [Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGALRM] {
         set(signal, SigHandler::SigDfl)?;
     }
