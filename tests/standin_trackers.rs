@@ -102,6 +102,26 @@ impl Wanted {
     }
 }
 
+/// As one that bans private addresses does with a peer behind a router.
+#[test]
+fn a_tracker_that_does_not_register_a_peer_is_asked_for_the_others() {
+    let wanted = Wanted::new();
+    let records = trackers::records(&[wanted.peer.address()]);
+    let tracker = trackers::start(move |conn, asked| {
+        conn.send(&match asked.command() {
+            1 => trackers::response(0, &records),
+            _ => trackers::response(1, b"private addresses are refused"),
+        })
+    });
+    let done = wanted.get_from(&[tracker.address()]);
+    let refused = "does not tell others of this peer: ";
+    assert!(done.stderr.contains(refused), "{done:#?}");
+    assert!(
+        done.stderr.contains("private addresses are refused"),
+        "{done:#?}"
+    );
+}
+
 #[test]
 fn a_tracker_that_answers_byte_by_byte_is_understood() {
     let wanted = Wanted::new();

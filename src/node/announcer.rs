@@ -193,7 +193,16 @@ impl Announcer<'_> {
         } else {
             Command::List
         };
-        let answer = self.ask(command, schedule.file.hash);
+        let mut answer = self.ask(command, schedule.file.hash);
+        let mut refusal = None;
+        if command == Command::Subscribe
+            && !schedule.file.present.is_full()
+            && let Err(error @ AskError::Refused { .. }) = &answer
+        {
+            // Some do not register private addresses (PROTOCOL §2), but say who else has the file.
+            refusal = Some(without_errno(&error.to_string()));
+            answer = self.ask(Command::List, schedule.file.hash);
+        }
         let now = Instant::now();
         match answer {
             Ok(records) => {
@@ -202,6 +211,12 @@ impl Announcer<'_> {
                     schedule.renewal = (schedule.renewal * 2).min(RENEW);
                 }
                 self.hand_on(&records, schedule);
+                if let Some(error) = refusal {
+                    let name = &self.tracker.name;
+                    self.say(format!(
+                        "tracker {name} does not tell others of this peer: {error}"
+                    ));
+                }
             }
             Err(error) => {
                 let error = without_errno(&error.to_string());
