@@ -4,12 +4,18 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use common::eventually;
 use common::peers::{self, Habit};
 use common::sample::Sample;
 use common::scene::Scene;
 use common::standin::{Accepts, StandIn};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
+};
 
 /// How long a download of some dozen blocks may take, on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(15);
@@ -329,4 +335,38 @@ fn at_the_end_a_block_is_asked_for_twice_at_most_at_the_same_time() {
         let times = asked.iter().filter(|asked| **asked == block).count();
         assert!(times <= 2, "block {block} was asked for {times} times");
     }
+}
+
+#[test]
+fn a_peer_that_does_not_listen_for_seconds_is_waited_for() {
+    let (scene, sample) = (Scene::new(), sample());
+    let cascade = sample.write_cascade(&scene.path(""));
+    // It has the port, so that nobody else gets it, but does not listen yet.
+    let port = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .expect("a socket");
+    setsockopt(&port, sockopt::ReuseAddr, &true).expect("an option");
+    let any = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    bind(port.as_raw_fd(), &any).expect("a free port");
+    let address: SockaddrIn = getsockname(port.as_raw_fd()).expect("a name");
+    let address = SocketAddrV4::from(address);
+    let get = scene
+        .cascade("get")
+        .peer(address.into())
+        .arg(&cascade)
+        .start();
+    // The last of these attempts comes about two seconds after the first.
+    eventually("it is refused four times", || {
+        get.stderr().matches("connection refused").count() >= 4
+    });
+    let seed = scene.directory("seed");
+    sample.write_data(&seed);
+    let peer = scene.cascade("peer").args(["-l", &address.to_string()]);
+    let _peer = peer.arg(sample.write_cascade(&seed)).serve();
+    get.finish().assert_code(0);
+    sample.assert_complete(&scene.path("data"));
 }

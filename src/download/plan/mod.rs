@@ -70,8 +70,8 @@ use state::{Peer, Queued, Worker};
 pub use types::{Event, Failure, Order, Rules, Waste, WorkerId};
 
 /// Consecutive failures after which a peer counts as given up, though it is still tried now and then: of one that was
-/// never any good, and of one that was (some stop listening for seconds, PROTOCOL §4).
-const GIVEN_UP_UNKNOWN: u32 = 4;
+/// never any good, which takes some eight seconds, and of one that was. Some stop listening for seconds (PROTOCOL §4).
+const GIVEN_UP_UNKNOWN: u32 = 6;
 const GIVEN_UP_KNOWN: u32 = 8;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
