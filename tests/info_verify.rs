@@ -140,7 +140,7 @@ fn cascade_files_that_cannot_be_read_are_errors() {
     );
     sandbox.run(&["verify", "-o", "data", "data"]).failed(
         1,
-        "cascade: cannot read data: not a cascade file: it does not begin with CASCADE1",
+        "cascade: cannot read data: not a cascade file: it does not begin with CASCADE1; did you mean data.cascade?",
     );
 }
 

@@ -476,7 +476,7 @@ fn a_directory_to_watch_has_to_be_named() {
         .args(["--watch-dir", "-d", "nowhere"])
         .run()
         .assert_code(1);
-    assert!(done.error().contains("cannot read directory nowhere"));
+    assert!(done.error().contains("cannot use directory nowhere"));
 }
 
 crate::under_every_model! {

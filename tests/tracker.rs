@@ -260,7 +260,7 @@ fn what_is_refused_is_said() {
     };
     assert_eq!(
         refusal(tracker.ask(&other)),
-        "this tracker does not track the file"
+        "this tracker does not track the file: its operator has to name it"
     );
     assert_eq!(
         refusal(tracker.ask(&subscribe(0))),
@@ -569,7 +569,7 @@ fn what_cannot_be_listed_is_one_line_and_status_1() {
     one_line(
         list_command(&tracker, &"cd".repeat(32)),
         &begins,
-        "it refused: this tracker does not track the file\n",
+        "it refused: this tracker does not track the file: its operator has to name it\n",
     );
     assert!(!Path::new("no-such.cascade").exists());
     one_line(

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 
 use super::Status;
-use crate::cascade_file::{CascadeFile, ReadError};
+use crate::cascade_file::{CascadeFile, ReadError, cascade_path};
 use crate::logging::complain;
 use crate::text::escape_path;
 
@@ -49,8 +49,20 @@ pub fn read_cascade_with(
     let read = read.and_then(|file| CascadeFile::read_open(&file));
     read.map_err(|error| match error {
         ReadError::Io(error) => cannot("read", path, error),
-        ReadError::Format(error) => cannot("read", path, error),
+        ReadError::Format(error) => {
+            let advice = or_its_cascade_file(path);
+            anyhow::anyhow!("cannot read {}: {error}{advice}", escape_path(path))
+        }
     })
+}
+
+/// What was probably meant where a data file was named.
+pub fn or_its_cascade_file(path: &Path) -> String {
+    let cascade = cascade_path(path);
+    match cascade.exists() {
+        true => format!("; did you mean {}?", escape_path(&cascade)),
+        false => String::new(),
+    }
 }
 
 /// "cannot VERB PATH: ERROR".

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::environment::or_environment;
 use super::limits::limits;
-use super::{Status, UsageError};
+use super::{Status, UsageError, files};
 use crate::cascade_file::{cascade_path, data_path};
 use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
@@ -97,12 +97,13 @@ pub fn trackers(mut trackers: Vec<HostPort>, files: &[Wanted]) -> anyhow::Result
 /// to be fetched goes beside the data.
 ///
 /// # Errors
-/// Where it is not said what the data file is called.
+/// Where it is not said what the data file is called, and where DIRECTORY is none.
 pub fn specify(
     files: &[Wanted],
     directory: Option<&Path>,
     output: Option<&Path>,
 ) -> anyhow::Result<Vec<FileSpec>> {
+    directory.map_or(Ok(()), files::check_directory)?;
     let beside = |data: PathBuf, hash: CascadeHash| FileSpec {
         cascade: cascade_path(&data),
         data,
@@ -140,8 +141,9 @@ pub fn specify(
 fn data_path_in(directory: Option<&Path>, cascade: &Path) -> anyhow::Result<PathBuf> {
     let data = data_path(cascade).with_context(|| {
         format!(
-            "cannot tell the data file of {}: its name does not end in .cascade",
-            escape_path(cascade)
+            "cannot tell the data file of {}: its name does not end in .cascade{}",
+            escape_path(cascade),
+            files::or_its_cascade_file(cascade)
         )
     })?;
     Ok(match (directory, data.file_name()) {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use super::environment::or_environment;
 use super::{Status, UsageError, print, target};
 use crate::cli::List;
+use crate::logging;
 use crate::net::resolve;
 use crate::tracker::client::{self, Answer, AskError};
 use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
@@ -30,6 +31,12 @@ pub fn run(options: &List) -> anyhow::Result<Status> {
     let addresses = resolve::here(&tracker.host, &tracker.port)?;
     let answer = ask_any(&addresses, &request)
         .with_context(|| format!("cannot list the peers at {tracker}"))?;
+    if answer.peers.is_empty() {
+        logging::fail(format_args!(
+            "no peer has {} yet; is 'cascade peer' running where the file is?",
+            request.hash
+        ));
+    }
     for peer in &answer.peers {
         print(format_args!("{}\n", line(peer)))?;
     }

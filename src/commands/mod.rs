@@ -107,10 +107,21 @@ fn usage(error: &clap::Error) -> ExitCode {
             let help = help_command();
             logging::fail(format_args!(
                 "cannot understand the command line: {}{tip}; try '{help}'",
-                mistake::reason(error)
+                reason(error)
             ));
             Status::Usage.into()
         }
+    }
+}
+
+/// What is wrong, in a line.
+fn reason(error: &clap::Error) -> String {
+    match error.kind() {
+        // The list of all commands would be long, and has those that are not for users.
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "a command is missing".into()
+        }
+        _ => mistake::reason(error),
     }
 }
 

@@ -133,7 +133,10 @@ fn describe_file(data: &Path) -> anyhow::Result<Shared> {
 
 /// Makes a cascade file in a child: hashing takes threads, and this process forks.
 fn make(data: &Path, cascade: &Path) -> anyhow::Result<()> {
-    let made = || format!("cannot make {}", escape_path(cascade));
+    let made = || {
+        let name = escape_path(data);
+        format!("cannot share {name}: its cascade file cannot be made beside it")
+    };
     let body = || match describe_beside(data, cascade) {
         Ok(()) => 0,
         Err(error) => {

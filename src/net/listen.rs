@@ -78,7 +78,14 @@ fn patiently<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 fn context(error: io::Error, address: &ListenAddress) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "; does another server run there? choose another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "; it is no address of this machine",
+        _ => "",
+    };
+    let reason = format!("cannot listen on {address}: {error}{advice}");
+    io::Error::new(error.kind(), reason)
 }
 
 fn open_all(addresses: &[SocketAddr], backlog: u16) -> io::Result<Vec<TcpListener>> {

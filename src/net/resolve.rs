@@ -113,7 +113,8 @@ fn look_up(host: Option<&str>, port: &Port) -> Result<Vec<SocketAddr>, String> {
     };
     let service = port.to_string();
     let found = getaddrinfo(host, Some(&service), Some(hints))
-        .map_err(|error| io::Error::from(error).to_string())?;
+        .map_err(|error| io::Error::from(error).to_string())
+        .map_err(|text| text.replace("failed to lookup address information: ", ""))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for info in found.flatten() {
         if !addresses.contains(&info.sockaddr) {

@@ -240,7 +240,7 @@ impl Announcer<'_> {
         }
         if records.is_empty() {
             self.say(format!(
-                "tracker {} knows no peer of {} yet",
+                "tracker {} knows no peer of {} yet; is 'cascade peer' running where the file is?",
                 self.tracker.name, schedule.file.name
             ));
             return;
@@ -323,7 +323,7 @@ impl Announcer<'_> {
     /// Says something once, until something else is to be said.
     fn say(&mut self, text: String) {
         if self.said != text {
-            log::log!(self.level, "{text}; trying again");
+            log::log!(self.level, "{text} (trying again)");
             self.said = text;
         }
     }

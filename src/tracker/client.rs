@@ -20,7 +20,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum AskError {
     /// No connection.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {0}{advice}", advice = advice(.0))]
     Connect(io::Error),
     /// The time was over.
     #[error("it did not answer in time")]
@@ -42,6 +42,14 @@ pub enum AskError {
         /// Its words, fit to be shown.
         message: String,
     },
+}
+
+/// What to do where nobody listens.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "; is 'cascade tracker' running there?",
+        _ => "",
+    }
 }
 
 /// A tracker's answer.

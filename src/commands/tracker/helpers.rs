@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use super::wishes;
 use crate::cli::{Target, Tracker};
+use crate::commands::files;
 use crate::config::changes::Said;
 use crate::confine::keeper::{self, Helper};
 use crate::confine::outside::Outside;
@@ -34,6 +35,10 @@ pub struct Helpers {
 pub fn start(options: &Tracker, said: &Said, confinement: &Confinement) -> anyhow::Result<Helpers> {
     let (reader, reading) = reader(options, said, confinement)?.unzip();
     let state = options.state.as_deref();
+    if let Some(path) = state {
+        let failed = || format!("cannot save {}", escape_path(path));
+        files::check_directory(&atomic::directory_of(path)).with_context(failed)?;
+    }
     let (writer, writing) = state
         .map(|path| writer(path, confinement))
         .transpose()?

@@ -425,7 +425,10 @@ impl<'a> Downloader<'a> {
                 say(Level::Debug, format_args!("cannot reach {peer}: {reason}"));
             }
             Failure::Unreachable => {
-                say(Level::Info, format_args!("cannot reach {peer}: {reason}"));
+                say(
+                    Level::Info,
+                    format_args!("cannot reach {peer}: {reason}; is 'cascade peer' running there?"),
+                );
             }
             Failure::Silent | Failure::UnknownHash => say(
                 Level::Info,

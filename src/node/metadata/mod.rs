@@ -252,7 +252,9 @@ impl Search<'_> {
         for quest in &mut self.quests {
             let why = if let Some(timeout) = timeout {
                 let timeout = humantime::format_duration(timeout);
-                format!("nobody sent it for {timeout}")
+                format!(
+                    "nobody sent it for {timeout}; peers of other programs cannot: get the cascade file another way"
+                )
             } else if others && waited >= COURTESY {
                 "nobody has sent it, and the other files wait".into()
             } else if !patient && quest.is_hopeless() {

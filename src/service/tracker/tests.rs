@@ -136,7 +136,10 @@ fn what_is_refused_is_said_and_not_reported() {
         ..request(Command::List, NOBODY)
     };
     for (request, reason) in [
-        (other, "this tracker does not track the file"),
+        (
+            other,
+            "this tracker does not track the file: its operator has to name it",
+        ),
         (
             request(Command::Subscribe, NOBODY),
             "nobody can connect to port 0",
@@ -285,7 +288,10 @@ fn adopt_another(service: &TrackerService) -> Vec<Duration> {
         ..request(Command::List, NOBODY)
     };
     let (response, ..) = ask(service, &list(gone));
-    assert_eq!(refusal(&response), "this tracker does not track the file");
+    assert_eq!(
+        refusal(&response),
+        "this tracker does not track the file: its operator has to name it"
+    );
     let view = service.current().view;
     while view.len() > peers / 2 {
         let before = view.len();
