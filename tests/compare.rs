@@ -49,6 +49,8 @@ fn the_report_fits_a_terminal_and_the_files_have_every_figure() {
         "4 clients, persistent connections",
         "4 idle connections beside 4 clients",
         "generator █",
+        "The sandbox, under process, 4 clients",
+        "connections with the sandbox to those without: ",
         "process, 32 MiB private",
         "15 of 15 survive, new clients are served",
         "loses all: 0 of 15 survive, nobody new is served",
@@ -79,6 +81,7 @@ fn check_figures(figures: &Value) {
         "sharing",
         "isolation",
         "registry",
+        "sandbox",
         "claims",
     ] {
         assert!(!figures[key].is_null(), "{key}");

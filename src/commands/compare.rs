@@ -22,7 +22,9 @@ use crate::compare::part::Stop;
 use crate::compare::plan::{Plan, ServiceKind};
 use crate::compare::registry::{self, Filled};
 use crate::compare::report::{self, FORMAT, Report};
+use crate::compare::sandbox::{self, Sandboxed};
 use crate::compare::terminal::{self, Paint};
+use crate::confine::{ConfineOptions, Confinement};
 use crate::server::Model;
 use crate::store::atomic::{self, Existing};
 use crate::sys::signals;
@@ -70,6 +72,7 @@ fn compare(options: &Compare, stop: &Stop) -> anyhow::Result<Report> {
     let sharing = cost::sharing(stop).context("cannot measure sharing")?;
     let isolation = measure_isolation(&plan, stop, &progress)?;
     let registry = measure_registry(&plan, stop, &progress)?;
+    let sandbox = measure_sandbox(&plan, stop, &progress)?;
     progress.finish_and_clear();
 
     let machine = Machine::here();
@@ -97,6 +100,7 @@ fn compare(options: &Compare, stop: &Stop) -> anyhow::Result<Report> {
         sharing,
         isolation,
         registry,
+        sandbox,
         claims,
     })
 }
@@ -192,6 +196,24 @@ fn measure_registry(
             measured.with_context(|| format!("cannot measure a full registry under {model}"))
         })
         .collect()
+}
+
+/// Only of the model that is to confine a process for each connection, where that is compared.
+fn measure_sandbox(
+    plan: &Plan,
+    stop: &Stop,
+    progress: &ProgressBar,
+) -> anyhow::Result<Option<Sandboxed>> {
+    if !plan.models.contains(&sandbox::MODEL) {
+        return Ok(None);
+    }
+    progress.set_message("sandbox");
+    let fixture = Fixture::new(plan.service).context("cannot write the file to serve")?;
+    let in_force = Confinement::new(&ConfineOptions::default())?.to_string();
+    let measured = sandbox::measure(plan, &fixture, in_force, stop);
+    measured
+        .map(Some)
+        .context("cannot measure what the sandbox costs")
 }
 
 fn different_models(plan: &Plan) -> Vec<Model> {

@@ -39,13 +39,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the service under a model, on a free port of the loopback interface.
+    /// Starts the service under a model and with these options, on a free port of the loopback interface.
     ///
     /// # Errors
     /// Where it does not come up.
     pub fn start(
         service: ServiceKind,
         model: Model,
+        options: &[&str],
         fixture: &Fixture,
         stop: &Stop,
     ) -> io::Result<Self> {
@@ -55,6 +56,7 @@ impl Server {
             ServiceKind::Tracker => vec!["tracker".into()],
         };
         arguments.extend(["--model", &model.to_string(), "--listen", LOOPBACK].map(OsString::from));
+        arguments.extend(options.iter().map(OsString::from));
         match service {
             ServiceKind::Echo => {}
             ServiceKind::Block => arguments.push(fixture.cascade_file().into()),

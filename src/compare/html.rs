@@ -25,6 +25,11 @@ pub fn render(report: &Report) -> String {
             "A registry of many peers",
             &tables::registry(&report.registry),
         ),
+        section(
+            "sandbox",
+            "The cost of the sandbox",
+            &tables::sandbox(report.sandbox.as_ref()),
+        ),
         creation(report),
         isolation(report),
         claims(report),
@@ -226,7 +231,7 @@ mod tests {
         }
         assert_eq!(
             page.matches("<table>").count(),
-            1 + report().loads().len() + 1 + 1
+            1 + report().loads().len() + 1 + 1 + 1
         );
         assert!(page.contains("starved: 15 clients"));
     }

@@ -28,6 +28,19 @@ pub struct Round {
     idle_served: usize,
 }
 
+impl Round {
+    /// Requests per second; none where some clients had no answer.
+    pub fn rate(&self) -> Option<f64> {
+        let Sample {
+            seconds,
+            requests,
+            starved,
+            ..
+        } = self.sample;
+        (starved == 0 && requests > 0 && seconds > 0.0).then(|| requests as f64 / seconds)
+    }
+}
+
 /// Memory of a server, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Memory {
@@ -45,7 +58,7 @@ struct Memory {
 /// Where a process of the comparison fails, or a signal stops it. A server that does not answer is no error.
 pub fn round(plan: &Plan, cell: &Cell, fixture: &Fixture, stop: &Stop) -> io::Result<Round> {
     let server = match cell.subject.model {
-        Some(model) => Some(Server::start(plan.service, model, fixture, stop)?),
+        Some(model) => Some(Server::start(plan.service, model, &[], fixture, stop)?),
         None => None,
     };
     observe(

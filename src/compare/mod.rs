@@ -42,6 +42,7 @@ pub mod registry;
 pub mod report;
 #[cfg(test)]
 mod sample;
+pub mod sandbox;
 pub mod stats;
 pub mod svg;
 pub mod terminal;

@@ -11,6 +11,7 @@ use super::isolation::Isolation;
 use super::machine::Machine;
 use super::plan::{Mode, ServiceKind};
 use super::registry::Filled;
+use super::sandbox::Sandboxed;
 use super::stats::Spread;
 use super::units::per_cent;
 
@@ -52,6 +53,8 @@ pub struct Report {
     pub isolation: Vec<Isolation>,
     /// What a list costs where a tracker knows many peers; of other services nothing.
     pub registry: Vec<Filled>,
+    /// What the confinement of the process model costs; nothing where that is not compared.
+    pub sandbox: Option<Sandboxed>,
     /// What the textbook says, and what was found.
     pub claims: Vec<Claim>,
 }

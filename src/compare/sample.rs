@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::plan::{Mode, ServiceKind};
 use super::registry::Filled;
 use super::report::{FORMAT, Report};
+use super::sandbox::Sandboxed;
 use super::stats::{Latency, Spread};
 
 fn spread(median: f64) -> Spread {
@@ -115,6 +116,13 @@ pub fn report() -> Report {
             full: cell("process", Mode::PerRequest, 16, 16_789.0),
             cost: Some(1.07),
         }],
+        sandbox: Some(Sandboxed {
+            in_force: "sandbox: no new privileges, limits, Landlock 7, system calls filtered"
+                .into(),
+            confined: cell("confined", Mode::PerRequest, 16, 18_123.0),
+            unconfined: cell("not confined", Mode::PerRequest, 16, 18_589.0),
+            rate: Some(spread(0.97)),
+        }),
         isolation: vec![isolation("iterative", 0), isolation("process", 15)],
         claims: vec![
             Claim {

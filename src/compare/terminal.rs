@@ -1,6 +1,7 @@
 //! The report on a terminal of 80 columns.
 
 pub mod registry;
+pub mod sandbox;
 
 use super::cell::CellReport;
 use super::claims::{Claim, Verdict};
@@ -71,6 +72,7 @@ pub fn render(report: &Report, paint: Paint) -> String {
         ));
     }
     lines.extend(registry::table(&report.registry, paint));
+    lines.extend(sandbox::table(report.sandbox.as_ref(), paint));
     lines.extend(cost_table(&report.costs, paint));
     lines.extend(isolation_table(&report.isolation, paint));
     lines.extend(claims(&report.claims, paint));

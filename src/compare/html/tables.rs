@@ -4,10 +4,12 @@ use crate::compare::cell::CellReport;
 use crate::compare::plan::Mode;
 use crate::compare::registry::Filled;
 use crate::compare::report::Report;
+use crate::compare::sandbox::Sandboxed;
 use crate::compare::stats::{Latency, Spread};
 use crate::compare::svg::escape;
 use crate::compare::terminal::load_title;
 use crate::compare::terminal::registry::title;
+use crate::compare::terminal::sandbox;
 use crate::compare::units::{count, cycles, kib, micros, plural, ratio};
 
 /// A table for each load, and one of costs.
@@ -72,6 +74,18 @@ fn registry_row(cell: &CellReport, what: &str, cost: Option<f64>) -> String {
             cost.map_or_else(String::new, ratio),
         ],
     )
+}
+
+/// What the confinement of a server costs.
+pub fn sandbox(sandboxed: Option<&Sandboxed>) -> String {
+    let Some(sandboxed) = sandboxed else {
+        return String::new();
+    };
+    let cells = [&sandboxed.confined, &sandboxed.unconfined];
+    let rows: String = cells.map(load_row).concat();
+    let words = escape(&sandbox::in_words(sandboxed));
+    let table = table(&sandbox::title(sandboxed), &LOAD_HEADS, &rows);
+    format!("{table}<p>{words}</p>\n")
 }
 
 const REGISTRY_HEADS: [&str; 9] = [
