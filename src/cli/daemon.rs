@@ -12,6 +12,9 @@ pub struct DaemonOptions {
     /// Keep the process id in this file, locked, while it runs
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
+    /// Serve one connection, on standard input and output: of inetd, s6 or a unit with Accept=yes
+    #[arg(long, conflicts_with_all = ["listen", "model", "pidfile"])]
+    pub inetd: bool,
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogOptions,

@@ -17,7 +17,7 @@ use crate::cli::{Echo, EchoClient, EchoServe, EchoSide, ServerOptions};
 use crate::confine::{Confinement, Role};
 use crate::daemon::manager::{Manager, listening_on};
 use crate::daemon::sockets::Listen;
-use crate::daemon::{self, pidfile};
+use crate::daemon::{self, inetd, pidfile};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::resolve;
 use crate::net::rio::{Reader, writen};
@@ -50,6 +50,10 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
     let confinement = Confinement::new(&options.confine)?;
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let mut limits = limits_with_pool(Limits::patient(), &options.limits, pool);
+    if options.daemon.inetd {
+        let service = service(&options, &confinement)?;
+        return inetd::serve(&service, &limits, &confinement, |_, report| match report {});
+    }
     let listen = Listen::chosen(&options.listen, ListenAddress::any(0))?;
     let listeners = listen.open(&mut limits)?;
     let (manager, ledger) = (Manager::of_environment(), Rc::new(Ledger::new()?));

@@ -37,6 +37,10 @@ use crate::sys::signals;
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
     logging::start();
+    // Before anything can go wrong with the command line.
+    if std::env::args_os().any(|word| word == "--inetd") && logging::keep_from_client().is_err() {
+        return Status::Failed.into();
+    }
     // Where it cannot be set, a write that fails ends the process: the default, and no reason not to begin.
     let _ = signals::let_writes_fail();
     let understood = match config::understand(&config::typed(), &|path| File::open(path)) {

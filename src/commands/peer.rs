@@ -1,5 +1,7 @@
 //! `cascade peer`: serves files and downloads what is missing of them, until a signal.
 
+mod single;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,11 +33,14 @@ const AT_ONCE: [&str; 3] = ["files", "watch-dir", "directory"];
 pub fn run(options: cli::Peer, said: Said) -> anyhow::Result<Status> {
     let (verbose, quiet) = (options.sources.verbose, options.reporting.quiet);
     daemon::log_as(options.daemon.log, verbose, quiet);
-    let is_checked = options.config.check;
+    let (is_checked, is_single) = (options.config.check, options.daemon.inetd);
     let pidfile = options.daemon.pidfile.clone();
     let settings = settings(options, said)?;
     if is_checked {
         return check(&settings);
+    }
+    if is_single {
+        return single::serve(&settings);
     }
     let _pidfile = pidfile::hold(pidfile.as_deref(), &settings.confinement)?;
     match node::run(settings)? {

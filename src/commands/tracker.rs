@@ -1,6 +1,7 @@
 //! `cascade tracker`: knows the peers of each file.
 
 mod helpers;
+mod single;
 mod wishes;
 
 use std::fs::File;
@@ -46,6 +47,9 @@ pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
     let listen = listen(&options)?;
     if options.config.check {
         return check(&options, &policy, &listen);
+    }
+    if options.daemon.inetd {
+        return single::serve(&options, &policy, &confinement);
     }
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let Helpers { reader, writer } = helpers::start(&options, &said, &confinement)?;
@@ -122,10 +126,7 @@ fn service(
     policy: Policy,
     writer: Option<Outside>,
 ) -> anyhow::Result<TrackerService> {
-    let ttl = whole_seconds(options.ttl)?;
-    let registry = Registry::new(options.max_peers, ttl, &policy.tracked, RandomState::new())
-        .with_context(|| format!("cannot make room for {} peers", options.max_peers))?;
-    let service = TrackerService::new(policy, registry);
+    let service = empty_service(options, policy)?;
     match (&options.state, writer) {
         (Some(path), Some(writer)) => {
             let service = service.with_state(path, SystemTime::now(), writer)?;
@@ -135,6 +136,14 @@ fn service(
         }
         _ => Ok(service),
     }
+}
+
+/// A tracker that knows nobody yet.
+fn empty_service(options: &Tracker, policy: Policy) -> anyhow::Result<TrackerService> {
+    let ttl = whole_seconds(options.ttl)?;
+    let registry = Registry::new(options.max_peers, ttl, &policy.tracked, RandomState::new())
+        .with_context(|| format!("cannot make room for {} peers", options.max_peers))?;
+    Ok(TrackerService::new(policy, registry))
 }
 
 fn save(service: &TrackerService, path: &Path) -> anyhow::Result<()> {

@@ -2,10 +2,12 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`inetd`] | a connection that somebody else accepted |
 //! | [`manager`] | the service manager that waits to hear from it |
 //! | [`pidfile`] | the file that names the process, and that only one process can have |
 //! | [`sockets`] | where it listens: on sockets of its own, or on those that were passed to it |
 
+pub mod inetd;
 pub mod manager;
 pub mod pidfile;
 pub mod sockets;

@@ -2,14 +2,36 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::sync::RwLock;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::{OnceLock, RwLock};
 
 use crate::sys::fork;
 
 /// Where lines go instead of standard error, in this process and in the children forked meanwhile: while there are
 /// progress bars on the terminal, only the process that draws them may write there.
 static DIVERTED: RwLock<Option<UnixStream>> = RwLock::new(None);
+
+/// The socket of syslog(3), where standard error is no place for a log; nothing where there is none.
+static SYSLOG: OnceLock<Option<UnixDatagram>> = OnceLock::new();
+
+/// Writes to syslog(3) from now on, as far as there is one.
+pub(super) fn to_syslog() {
+    const SYSLOGD: &str = "/dev/log";
+    let connected = || {
+        let socket = UnixDatagram::unbound().ok()?;
+        // A line that finds no room gets lost: no client waits for it.
+        socket.set_nonblocking(true).ok()?;
+        socket.connect(SYSLOGD).ok()?;
+        fork::always_keep(Some(socket.as_fd()));
+        Some(socket)
+    };
+    SYSLOG.get_or_init(connected);
+}
+
+/// Whether lines go to syslog(3), if anywhere.
+pub(super) fn goes_to_syslog() -> bool {
+    SYSLOG.get().is_some()
+}
 
 /// The lines of this process and its children, for the process that draws bars.
 #[derive(Debug)]
@@ -41,6 +63,11 @@ pub fn divert() -> io::Result<Diverted> {
 /// processes do not mix.
 pub(super) fn write(lines: &str) {
     // A log that cannot be written is no reason to end.
+    if let Some(syslog) = SYSLOG.get() {
+        let line = lines.trim_end().as_bytes();
+        let _ = syslog.as_ref().map(|syslog| syslog.send(line));
+        return;
+    }
     let _ = match DIVERTED.read().as_deref() {
         Ok(Some(diverted)) => (&mut &*diverted).write_all(lines.as_bytes()),
         _ => io::stderr().lock().write_all(lines.as_bytes()),

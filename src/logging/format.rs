@@ -45,6 +45,9 @@ impl From<LogLevel> for Level {
     }
 }
 
+/// The facility of syslog(3) of programs in the background.
+const DAEMON: u8 = 3 << 3;
+
 /// Something that is said.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
@@ -74,6 +77,8 @@ pub(super) struct Style {
     pub format: Format,
     /// The process whose number the journal knows, where standard error is the journal.
     pub journal: Option<u32>,
+    /// Whether it is syslog(3) that gets the lines.
+    pub syslog: bool,
 }
 
 /// The fields of a line of JSON, in this order. They are documented, and stay; others may be added.
@@ -91,7 +96,15 @@ impl Line<'_> {
     /// The whole line with its end.
     pub fn render(&self, style: Style, now: SystemTime) -> String {
         let message = one_line(&self.message);
-        let priority = style.journal.map_or(String::new(), |_| self.priority());
+        let priority = match (style.syslog, style.journal) {
+            (true, _) => self.priority(DAEMON),
+            (false, Some(_)) => self.priority(0),
+            (false, None) => String::new(),
+        };
+        let tag = match style.syslog && style.format == Format::Json {
+            true => format!("cascade[{}]: ", self.pid),
+            false => String::new(),
+        };
         match style.format {
             Format::Text => format!("{priority}{}{message}\n", self.prefix(style)),
             Format::Json => {
@@ -104,7 +117,7 @@ impl Line<'_> {
                 };
                 // Numbers and text can always be encoded.
                 let json = serde_json::to_string(&fields).unwrap_or_default();
-                format!("{priority}{json}\n")
+                format!("{priority}{tag}{json}\n")
             }
         }
     }
@@ -112,6 +125,7 @@ impl Line<'_> {
     /// The journal shows the program and its first process by itself.
     fn prefix(&self, style: Style) -> String {
         match (self.voice, style.journal) {
+            _ if style.syslog => format!("cascade[{}]: ", self.pid),
             (Voice::Log, None) => format!("cascade[{}]: ", self.pid),
             (Voice::Error, None) => "cascade: ".into(),
             (Voice::Log | Voice::Error, Some(known)) if known != self.pid => {
@@ -121,15 +135,15 @@ impl Line<'_> {
         }
     }
 
-    /// sd-daemon(3): the number of syslog(3), in angle brackets.
-    fn priority(&self) -> String {
+    /// The number of syslog(3), in angle brackets; sd-daemon(3) has the same, of no facility.
+    fn priority(&self, facility: u8) -> String {
         let number = match self.level {
             Level::Error => 3,
             Level::Warn => 4,
             Level::Info => 6,
             Level::Debug | Level::Trace => 7,
         };
-        format!("<{number}>")
+        format!("<{}>", facility + number)
     }
 }
 
@@ -164,7 +178,12 @@ mod tests {
             message: "two\nlines \x1b[2J".into(),
         };
         let now = UNIX_EPOCH + Duration::from_millis(1_764_061_445_678);
-        line.render(Style { format, journal }, now)
+        let style = Style {
+            format,
+            journal,
+            syslog: false,
+        };
+        line.render(style, now)
     }
 
     #[test]
@@ -195,6 +214,27 @@ mod tests {
         let of = |journal| rendered(Voice::Log, Format::Text, Some(journal));
         assert_eq!(of(7), "<4>two\\nlines \\u{1b}[2J\n");
         assert_eq!(of(1), "<4>[7] two\\nlines \\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn syslog_is_told_the_facility_and_who_speaks() {
+        let line = Line {
+            level: Level::Info,
+            voice: Voice::Error,
+            pid: 7,
+            remote: None,
+            message: "x".into(),
+        };
+        let of = |format| {
+            let style = Style {
+                format,
+                journal: Some(7),
+                syslog: true,
+            };
+            line.render(style, UNIX_EPOCH)
+        };
+        assert_eq!(of(Format::Text), "<30>cascade[7]: x\n");
+        assert!(of(Format::Json).starts_with("<30>cascade[7]: {\"time\":"));
     }
 
     #[test]

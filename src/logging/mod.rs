@@ -4,6 +4,7 @@ mod divert;
 mod format;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{self, PanicHookInfo};
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::dup2_stderr;
 
 use crate::text::without_errno;
 
@@ -65,6 +67,22 @@ fn say_panic(info: &PanicHookInfo<'_>) {
     log::error!("panicked{place}: {what}");
 }
 
+/// Keeps the log, and whatever else is written to standard error, from a client whose connection that is: inetd(8) ties
+/// all three streams to it. The log goes to syslog(3) then.
+///
+/// # Errors
+/// Where that cannot be done.
+pub fn keep_from_client() -> io::Result<()> {
+    let (input, error) = (fstat(io::stdin())?, fstat(io::stderr()));
+    let is_socket = SFlag::from_bits_truncate(input.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK;
+    let is_it = |error: libc::stat| (error.st_dev, error.st_ino) == (input.st_dev, input.st_ino);
+    if is_socket && error.is_ok_and(is_it) {
+        divert::to_syslog();
+        dup2_stderr(File::options().write(true).open("/dev/null")?)?;
+    }
+    Ok(())
+}
+
 /// Lines look like this from now on.
 pub fn set_format(format: Format) {
     FOR_PROGRAMS.store(format == Format::Json, Ordering::Relaxed);
@@ -80,8 +98,11 @@ fn style() -> Style {
         true => Format::Json,
         false => Format::Text,
     };
-    let journal = JOURNAL.get().copied();
-    Style { format, journal }
+    Style {
+        format,
+        journal: JOURNAL.get().copied(),
+        syslog: divert::goes_to_syslog(),
+    }
 }
 
 /// Logs this and what is more important.

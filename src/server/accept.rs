@@ -38,13 +38,22 @@ const BURST: usize = 64;
 pub fn prepare(listeners: &[TcpListener], limits: &Limits) -> io::Result<()> {
     for listener in listeners {
         listener.set_nonblocking(true)?;
-        setsockopt(listener, sockopt::TcpNoDelay, &true)?;
-        setsockopt(listener, sockopt::KeepAlive, &true)?;
-        setsockopt(listener, sockopt::TcpKeepIdle, &QUIET)?;
-        setsockopt(listener, sockopt::TcpKeepInterval, &PROBE_EVERY)?;
-        setsockopt(listener, sockopt::TcpKeepCount, &PROBES)?;
-        setsockopt(listener, sockopt::TcpUserTimeout, &user_timeout(limits))?;
+        set_options(listener, limits)?;
     }
+    Ok(())
+}
+
+/// What every connection has.
+///
+/// # Errors
+/// Where a socket is broken, or is not for TCP.
+pub fn set_options(socket: &impl AsFd, limits: &Limits) -> io::Result<()> {
+    setsockopt(socket, sockopt::TcpNoDelay, &true)?;
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &QUIET)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &PROBE_EVERY)?;
+    setsockopt(socket, sockopt::TcpKeepCount, &PROBES)?;
+    setsockopt(socket, sockopt::TcpUserTimeout, &user_timeout(limits))?;
     Ok(())
 }
 

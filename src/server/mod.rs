@@ -9,7 +9,8 @@
 //! | [`event`] | one thread for all connections: epoll, and sockets that do not block |
 //! | [`prefork`] | a fixed pool of processes, each accepting on its own |
 //!
-//! Read them side by side: they differ in nothing but the model.
+//! Read them side by side: they differ in nothing but the model. [`single`] is what is left of the model of processes
+//! where somebody else accepts.
 //!
 //! | module | what they share |
 //! |---|---|
@@ -77,6 +78,7 @@ pub mod reception;
 pub mod refusals;
 pub mod reports;
 pub mod sbuf;
+pub mod single;
 pub mod tally;
 pub mod thread;
 pub mod together;

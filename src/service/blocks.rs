@@ -1,5 +1,7 @@
 //! The peer protocol's server: blocks of files, from descriptors that are open. PROTOCOL §3, §4, §5.
 
+pub mod on_demand;
+
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::net::SocketAddr;
@@ -129,6 +131,8 @@ pub struct BlocksService<'a> {
     files: RwLock<Arc<Files>>,
     /// How it learns that the set is another one.
     news: Option<&'a dyn News>,
+    /// Where blocks are verified only when they are asked for: what they must be.
+    hashes: Option<Arc<on_demand::Hashes>>,
 }
 
 /// Where changes come from.
@@ -153,6 +157,16 @@ impl<'a> BlocksService<'a> {
         Self {
             files: RwLock::new(Arc::new(files)),
             news: None,
+            hashes: None,
+        }
+    }
+
+    /// Verifies each block when it is asked for: nobody did so before. What is there is not known then, and clients that
+    /// ask for that get their block.
+    pub fn verifying(self, hashes: on_demand::Hashes) -> Self {
+        Self {
+            hashes: Some(Arc::new(hashes)),
+            ..self
         }
     }
 
@@ -179,6 +193,7 @@ impl<'a> BlocksService<'a> {
             files: self.files(),
             input: Vec::new(),
             sent,
+            hashes: self.hashes.clone(),
         }
     }
 }
@@ -228,6 +243,8 @@ pub struct BlocksSession {
     input: Vec<u8>,
     /// Where that is reported: the blocks in the output, which are sent when there is input again.
     sent: Option<Vec<Sent>>,
+    /// Where blocks are verified only when they are asked for: what they must be.
+    hashes: Option<Arc<on_demand::Hashes>>,
 }
 
 impl Session for BlocksSession {
@@ -282,10 +299,14 @@ impl BlocksSession {
             ));
             return Next::Close(Outcome::Refused);
         };
-        match request.extension {
-            Some(Extension::Map) => answer_map(file, output),
-            Some(Extension::Meta) => answer_meta(file, output),
-            None => answer_block(file, request.block, output, &mut self.sent),
+        match (request.extension, &self.hashes) {
+            (Some(Extension::Meta), _) => answer_meta(file, output),
+            (Some(Extension::Map), None) => answer_map(file, output),
+            (_, Some(hashes)) => {
+                hashes.verify(file, request.block);
+                answer_block(file, request.block, output, &mut self.sent)
+            }
+            (None, None) => answer_block(file, request.block, output, &mut self.sent),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod owner;
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,7 +22,7 @@ use crate::sys::pipe::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::{Registry, Tracked};
-use crate::tracker::state::LoadError;
+use crate::tracker::state::{self, LoadError};
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, REQUEST_LEN, Request, RequestError, Response};
 
@@ -79,6 +80,24 @@ impl TrackerService {
         self.owner()
             .load(path, &policy, seconds_since_epoch(now), outside)?;
         Ok(self)
+    }
+
+    /// Begins with what is in a state file, which others write meanwhile.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or makes no sense.
+    pub fn with_peers_of(self, path: &Path, now: SystemTime) -> Result<Self, LoadError> {
+        let policy = self.current().policy;
+        self.owner().fill(path, &policy, seconds_since_epoch(now))?;
+        Ok(self)
+    }
+
+    /// Writes what a state file holds.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write_peers(&self, to: &mut dyn Write) -> std::io::Result<()> {
+        state::write(to, self.owner().registrations())
     }
 
     /// Reads the operator's wishes again in this way when it is asked to.

@@ -151,16 +151,9 @@ impl Owner {
         now: u32,
         outside: Outside,
     ) -> Result<(), LoadError> {
-        let (mut loaded, mut left_out) = (0, 0);
-        state::load(path, |saved| match self.restore(&saved, policy, now) {
-            Ok(()) => loaded += 1,
-            Err(_) => left_out += 1,
-        })?;
-        // Whoever expired while the tracker was away is forgotten without a word.
-        let expired = self.registry.sweep(now, u32::MAX);
+        let (kept, left_out) = self.fill(path, policy, now)?;
         let name = crate::text::escape_path(path);
-        if loaded + left_out > 0 {
-            let kept = loaded - expired;
+        if kept + left_out > 0 {
             log::info!("{name}: {kept} peers; {left_out} are not allowed any more");
         }
         self.state = Some(State {
@@ -172,6 +165,30 @@ impl Owner {
             saving: None,
         });
         Ok(())
+    }
+
+    /// Fills the registry from a file. Answers how many peers it had, and how many that are not allowed any more.
+    pub fn fill(
+        &mut self,
+        path: &Path,
+        policy: &Policy,
+        now: u32,
+    ) -> Result<(u32, u32), LoadError> {
+        let (mut loaded, mut left_out) = (0, 0);
+        state::load(path, |saved| match self.restore(&saved, policy, now) {
+            Ok(()) => loaded += 1,
+            Err(_) => left_out += 1,
+        })?;
+        // Whoever expired while the tracker was away is forgotten without a word.
+        let expired = self.registry.sweep(now, u32::MAX);
+        Ok((loaded - expired, left_out))
+    }
+
+    /// All that is registered, as in a state file.
+    pub fn registrations(&self) -> impl Iterator<Item = Saved> {
+        let view = self.registry.view();
+        let saved: Vec<Saved> = view.registrations().map(Saved::from).collect();
+        saved.into_iter()
     }
 
     /// Goes on with another policy. What that does not allow of the registry is removed a little at a time, so that
