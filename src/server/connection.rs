@@ -24,8 +24,10 @@ use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::socket::{read, send, set_unsent_limit};
 
-/// The most that is read at once, and so the most input that a session is given at once.
-const READ_SIZE: usize = 4096;
+/// The most that is read at once, and so the most input that a session is given at once: little, so that a child needs no
+/// further page of its stack, until a client has sent as much.
+const LITTLE: usize = 512;
+const MUCH: usize = 4096;
 /// The most that one sendfile(2) is asked for.
 const SEND_SIZE: u64 = 1 << 20;
 /// How long a connection that is being closed is drained, and how much: unread input would reset the connection and
@@ -99,6 +101,8 @@ pub struct Connection<'a, T, S> {
     stalled: bool,
     /// Whether all that had arrived was read: reading on would only say so.
     dry: bool,
+    /// Whether more than little was there to be read at once.
+    sends_much: bool,
     /// Whether the client will send no more.
     ended: bool,
 }
@@ -145,6 +149,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             sent: 0,
             stalled: false,
             dry: false,
+            sends_much: false,
             ended: false,
         }
     }
@@ -195,10 +200,30 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         report: &mut impl FnMut(S::Report) -> io::Result<()>,
     ) -> io::Result<Option<Want>> {
         if self.dry {
-            return Ok(Some(Want::Read));
+            Ok(Some(Want::Read))
+        } else if self.sends_much {
+            self.receive_much(report)
+        } else {
+            self.receive_into(&mut [MaybeUninit::uninit(); LITTLE], report)
         }
-        let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
-        let input = match read(self.stream.as_fd(), &mut buffer) {
+    }
+
+    #[inline(never)]
+    fn receive_much(
+        &mut self,
+        report: &mut impl FnMut(S::Report) -> io::Result<()>,
+    ) -> io::Result<Option<Want>> {
+        self.receive_into(&mut [MaybeUninit::uninit(); MUCH], report)
+    }
+
+    #[inline(always)]
+    fn receive_into(
+        &mut self,
+        buffer: &mut [MaybeUninit<u8>],
+        report: &mut impl FnMut(S::Report) -> io::Result<()>,
+    ) -> io::Result<Option<Want>> {
+        let most = buffer.len();
+        let input = match read(self.stream.as_fd(), buffer) {
             Ok(input) => input,
             Err(Errno::EAGAIN) => return Ok(Some(Want::Read)),
             Err(Errno::EINTR) => return Ok(None),
@@ -206,7 +231,8 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         };
         faults::asked(input);
         self.ended = input.is_empty();
-        self.dry = input.len() < READ_SIZE && !self.ended;
+        self.dry = input.len() < most && !self.ended;
+        self.sends_much |= input.len() == most;
         let mut reports = Vec::new();
         let next = self.session.receive(input, &mut self.output, &mut reports);
         reports.into_iter().try_for_each(report)?;
@@ -347,7 +373,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
 
     #[inline(always)]
     fn drain(&mut self, outcome: Outcome, left: usize) -> io::Result<Option<Want>> {
-        let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
+        let mut buffer = [MaybeUninit::uninit(); LITTLE];
         match read(self.stream.as_fd(), &mut buffer) {
             Ok([]) => Ok(Some(Want::End(outcome))),
             Ok(input) if input.len() >= left => Ok(Some(Want::End(outcome))),
