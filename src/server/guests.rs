@@ -57,6 +57,16 @@ impl Guests {
         })
     }
 
+    /// As [`Guests::new`], where the process that lets them in does not leave that to its children.
+    ///
+    /// # Errors
+    /// As [`Guests::new`].
+    pub fn of_one_process(limit: u32) -> io::Result<Self> {
+        let guests = Self::new(limit)?;
+        guests.cells.keep_from_children()?;
+        Ok(guests)
+    }
+
     /// How many connections an address may have.
     pub fn limit(&self) -> u32 {
         self.limit

@@ -183,6 +183,18 @@ impl<T: SharedCell> Shared<T> {
         unsafe { std::slice::from_raw_parts(self.writing.as_ptr(), self.len) }
     }
 
+    /// From now on children do not inherit it: a fork has less to copy.
+    ///
+    /// # Errors
+    /// As madvise(2).
+    pub fn keep_from_children(&self) -> io::Result<()> {
+        if let Some(bytes) = Self::bytes(self.len) {
+            // SAFETY: the mapping was made with this length. A child that touches it ends.
+            unsafe { madvise(self.start.cast(), bytes.get(), MmapAdvise::MADV_DONTFORK) }?;
+        }
+        Ok(())
+    }
+
     /// From now on this process and its children only read here.
     ///
     /// # Errors

@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -22,6 +21,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::read;
+
+use super::call::{Sysno, syscall};
 
 /// What signalfd(2) says of one signal, in bytes.
 const RECORD: usize = size_of::<libc::signalfd_siginfo>();
@@ -267,11 +268,11 @@ pub fn asked_to_finish() -> bool {
 
 /// Whether this child is being asked to end: a wait for what is ready at once lets no signal through.
 pub fn is_term_pending() -> bool {
-    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: the call fills the set.
-    let result = unsafe { libc::sigpending(pending.as_mut_ptr()) };
-    // SAFETY: all-zero bytes are an empty set, where the call did not fill it.
-    result == 0 && unsafe { libc::sigismember(pending.as_ptr(), libc::SIGTERM) } == 1
+    // As the system has it: a bit for each signal, from 1 on.
+    let mut pending = 0_u64;
+    // SAFETY: the system fills a set of this size, which outlives the call.
+    let asked = unsafe { syscall!(Sysno::rt_sigpending, &raw mut pending, size_of::<u64>()) };
+    asked.is_ok() && pending & 1 << (Signal::SIGTERM as u64 - 1) != 0
 }
 
 /// Dies of `signal`, as a program does that cleaned up after it, so that its parent sees the truth.
