@@ -42,9 +42,9 @@ pub fn serve<S: Service>(
 ) -> io::Result<()> {
     fork::assert_single_threaded()?;
     let _witness = Witness::new("the loop");
-    memory::trim();
+    memory::make_small();
     let reports = Channel::new(S::REPORTS)?;
-    let guests = Guests::new(limits.max_per_address)?;
+    let guests = Guests::of_one_process(limits.max_per_address)?;
     let mut server = Server {
         service,
         limits,

@@ -18,6 +18,8 @@ pub mod passed;
 pub mod passing;
 pub mod pipe;
 pub mod poll;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+mod rseq;
 pub mod seccomp;
 pub mod shared;
 pub mod signals;
