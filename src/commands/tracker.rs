@@ -40,7 +40,7 @@ use helpers::Helpers;
 ///
 /// # Errors
 /// Where it cannot begin, or cannot save its state at the end.
-pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
+pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     daemon::log_as(options.daemon.log, options.verbose, false);
     let confinement = Confinement::new(&options.confine)?;
     let policy = wishes::policy(&options, &|path| File::open(path))?;
@@ -53,6 +53,8 @@ pub fn run(options: Tracker, said: Said) -> anyhow::Result<Status> {
     }
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let Helpers { reader, writer } = helpers::start(&options, &said, &confinement)?;
+    // There may be many, and a fork copies the tables of what this process has.
+    options.targets = Vec::new();
     let service = service(&options, policy, writer)?;
     let service = service.with_policy_from(read_again(said, reader));
     let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
@@ -110,10 +112,10 @@ fn check(options: &Tracker, policy: &Policy, listen: &Listen) -> anyhow::Result<
 
 /// How the operator's wishes are read again: where that takes files another process does it, for this one may open none.
 fn read_again(said: Said, reader: Option<Reader<Policy>>) -> ReadPolicy {
-    Box::new(move || match &reader {
-        Some(reader) => reader.read(),
-        None => wishes::policy_now(&said),
-    })
+    match reader {
+        Some(reader) => Box::new(move || reader.read()),
+        None => Box::new(move || wishes::policy_now(&said)),
+    }
 }
 
 /// Where the options say, else at the port that trackers have.

@@ -62,14 +62,12 @@ pub struct Word {
 /// # Errors
 /// Where it is not TOML, or has values of which the command line has none.
 pub fn parse(text: &[u8]) -> Result<Vec<Entry>, Mistake> {
+    let lines = Lines::new(text);
     let text = std::str::from_utf8(text).map_err(|error| {
-        let line = line_at(text, error.valid_up_to());
-        Mistake::on(
-            line,
-            "it is not UTF-8; a path that is not can only be typed",
-        )
+        let line = lines.at(error.valid_up_to());
+        let reason = "it is not UTF-8; a path that is not can only be typed";
+        Mistake::on(line, reason)
     })?;
-    let lines = Lines(text);
     let table = DeTable::parse(text).map_err(|error| Mistake {
         line: error.span().map(|span| lines.of(&span)),
         reason: error.message().replace('\n', ", "),
@@ -86,12 +84,23 @@ pub fn parse(text: &[u8]) -> Result<Vec<Entry>, Mistake> {
     Ok(entries)
 }
 
-/// The text, to find lines in it.
-struct Lines<'a>(&'a str);
+/// Where the lines of a text end.
+struct Lines(Vec<usize>);
 
-impl Lines<'_> {
+impl Lines {
+    fn new(text: &[u8]) -> Self {
+        let bytes = text.iter().enumerate();
+        let ends = bytes.filter(|(_, byte)| **byte == b'\n');
+        Self(ends.map(|(at, _)| at).collect())
+    }
+
+    /// The line at an offset, from 1.
+    fn at(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < offset)
+    }
+
     fn of(&self, span: &Range<usize>) -> usize {
-        line_at(self.0.as_bytes(), span.start)
+        self.at(span.start)
     }
 
     fn value(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Result<Value, Mistake> {
@@ -131,12 +140,6 @@ impl Lines<'_> {
 fn typed(number: &DeInteger<'_>) -> String {
     i64::from_str_radix(number.as_str(), number.radix())
         .map_or_else(|_| number.as_str().to_owned(), |number| number.to_string())
-}
-
-/// The line at an offset, from 1.
-fn line_at(text: &[u8], offset: usize) -> usize {
-    let before = &text[..offset.min(text.len())];
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -195,5 +198,16 @@ mod tests {
             assert!(said.contains(reason), "{text}: {said}");
         }
         assert_eq!(mistake(b"a = 1\nb = '\xff'\n").0, 2);
+    }
+
+    #[test]
+    fn a_list_may_be_long() {
+        let length = 50_000;
+        let text = format!("files = [\n{}]\n", "\"x\",\n".repeat(length));
+        let entries = parse(text.as_bytes()).expect("it is right");
+        let Value::List(words) = &entries[0].value else {
+            panic!("it is a list");
+        };
+        assert_eq!(words.last(), Some(&word("x", length + 1)));
     }
 }
