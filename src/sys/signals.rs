@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -73,6 +73,9 @@ struct Watch {
 #[derive(Debug)]
 struct Beat {
     timer: TimerFd,
+    every: Duration,
+    /// When the timer is due next, or a moment before: until then it need not be read.
+    due: Cell<Instant>,
     /// Readable when the timer or the signals are.
     both: Epoll,
 }
@@ -185,15 +188,33 @@ impl Beat {
         both.add(&timer, readable)?;
         // At once, too: by then something has begun.
         let (first, every) = (Duration::from_nanos(1), every.max(SHORTEST));
+        let due = Cell::new(Instant::now());
         let times = Expiration::IntervalDelayed(first.into(), TimeSpec::from(every));
         timer.set(times, TimerSetTimeFlags::empty())?;
-        Ok(Self { timer, both })
+        Ok(Self {
+            timer,
+            every,
+            due,
+            both,
+        })
     }
 
     /// Whether it is time to show a sign of life; not again until it is time again.
     fn is_due(&self) -> bool {
+        // Signals come far more often: they cost no look at the timer.
+        if Instant::now() < self.due.get() {
+            return false;
+        }
+        let mut times = [0; size_of::<u64>()];
         // It does not block: there is nothing to read before.
-        read(&self.timer, &mut [0; size_of::<u64>()]).is_ok()
+        if read(&self.timer, &mut times).is_err() {
+            return false;
+        }
+        // The clock is that of the timer, so that both stay together.
+        let times = u32::try_from(u64::from_ne_bytes(times)).unwrap_or(u32::MAX);
+        let next = self.due.get().checked_add(self.every.saturating_mul(times));
+        self.due.set(next.unwrap_or_else(Instant::now));
+        true
     }
 }
 
