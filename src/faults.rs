@@ -11,6 +11,7 @@
 //! | `segv` | the process dies of SEGV |
 //! | `exit` | the process ends with status 1, and says nothing |
 //! | `hang` | the process waits for ever |
+//! | `spin` | the process does nothing, and does not stop |
 //! | another | what a process tries that strangers have taken over, and logs: see `sys::attack` |
 //!
 //! A place may do something of its own instead: it asks [`wants`].
@@ -103,6 +104,9 @@ mod compiled {
                 "exit" => exit_now(1),
                 "hang" => loop {
                     std::thread::park();
+                },
+                "spin" => loop {
+                    std::hint::spin_loop();
                 },
                 _ => attack::perform(place, deed),
             }

@@ -159,6 +159,7 @@ mod on_demand {
         a_panic_ends_nothing_but_the_child
         a_panic_ends_nothing_but_its_connection_under_every_other_model
         a_child_that_ends_before_it_is_recorded_is_counted
+        a_child_that_does_not_stop_is_ended_by_its_alarm
     }
 
     const REQUEST: &[u8] = b"FAULT!";
@@ -190,6 +191,15 @@ mod on_demand {
             finish(&trial, other, 1);
             trial.survived(3);
         }
+    }
+
+    /// It waits for nothing, so that no deadline of its own is looked at.
+    fn a_child_that_does_not_stop_is_ended_by_its_alarm(kind: Kind) {
+        let setup = faulty(kind, "input=spin").options(&["--max-lifetime", "1"]);
+        let trial = Trial::of(setup);
+        crash(&trial);
+        trial.wait_for_log(": signal 14 (SIGALRM)");
+        trial.survived(0);
     }
 
     fn a_panic_ends_nothing_but_the_child(kind: Kind) {
