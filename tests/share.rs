@@ -357,10 +357,18 @@ fn a_get_that_ends_at_once_is_a_copy_and_the_peer_that_shares_is_none() {
     let (scene, sample) = (Scene::new(), sample());
     let data = sample.write_data(&scene.path("."));
     let share = scene.cascade("share").args(HERE).args(["--copies", "1"]);
-    let mut share = share.arg(&data).start();
+    let mut share = share.arg("-v").arg(&data).start();
     let link = links(&mut share, 1).remove(0);
-    // Time for two lists and their maps, were it to count itself.
-    std::thread::sleep(Duration::from_secs(2));
+    let tracker = tracker_of(&link);
+    eventually("the peer is known", || {
+        !trackers::list(tracker, &sample.hash()).is_empty()
+    });
+    // Two lists with it, and then some: were it to count itself, the first would do.
+    let answers = || share.stderr().matches(": done").count();
+    let before = answers();
+    eventually("the tracker was asked again and again", || {
+        answers() >= before + 4
+    });
     assert!(share.ended().is_none(), "{}", share.stderr());
     scene
         .cascade("get")

@@ -65,6 +65,18 @@ pub fn zombies(of: impl IntoIterator<Item = Pid>) -> Vec<Pid> {
     all().filter(is_ours).collect()
 }
 
+/// How many bytes a connection has received, for IPv4, that were not read yet: its own port, and that at its other end.
+pub fn unread([own, other]: [u16; 2]) -> Option<u64> {
+    let sockets = fs::read_to_string("/proc/net/tcp").ok()?;
+    let [own, other] = [own, other].map(|port| format!(":{port:04X}"));
+    sockets.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words[1].ends_with(&own) && words[2].ends_with(&other);
+        let (_, received) = words.get(4).filter(|_| is_it)?.split_once(':')?;
+        u64::from_str_radix(received, 16).ok()
+    })
+}
+
 /// Whether anybody listens at this port, for IPv4: nobody has to connect to find out.
 pub fn is_listened_at(port: u16) -> bool {
     const LISTEN: &str = "0A";

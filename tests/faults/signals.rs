@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::common::procfs::is_listened_at;
+use crate::common::procfs::{is_listened_at, unread};
 use crate::common::subject::{Kind, Setup, peer};
 use crate::common::{eventually, holds_within, trackers};
 use crate::crashes::large;
@@ -55,7 +55,9 @@ fn busy(trial: &Trial) -> TcpStream {
         stream.write_all(&request[..5]).expect("the server reads");
         trial.subject.wait_for_accepts(2);
         // A thread or a loop may have accepted it and not read yet.
-        std::thread::sleep(Duration::from_millis(50));
+        let (server, client) = (stream.peer_addr(), stream.local_addr());
+        let ports = [server, client].map(|address| address.expect("it is connected").port());
+        eventually("it is read", || unread(ports) == Some(0));
     }
     stream
 }
