@@ -513,9 +513,13 @@ fn a_port_in_use_is_an_error() {
 #[test]
 fn list_prints_a_line_for_each_peer() {
     let tracker = Tracker::start(&[&hex()]);
+    let nobody = format!(
+        "cascade: no peer has {} yet; is 'cascade peer' running where the file is?\n",
+        hex()
+    );
     assert_eq!(
         list_command(&tracker, &hex()),
-        (Some(0), String::new(), String::new())
+        (Some(0), String::new(), nobody)
     );
     peers(tracker.ask(&subscribe(4711)));
     let (status, stdout, stderr) = list_command(&tracker, &hex());
