@@ -2,6 +2,9 @@
 //! processes, marks blocks present when they report them, and gives the file its name at the end.
 
 mod children;
+mod hope;
+mod reports;
+mod task;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,97 +14,29 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::Level;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::landing::PIECE;
-use super::plan::{Event, Failure, Order, Plan, Rules, WorkerId};
-use super::progress::{Figure, Progress};
-use super::reason::{Reason, ReasonKind};
-use super::report::{Heard, Report, WorkerOrder, WorkerReport};
-use crate::cascade_file::CascadeFile;
-use crate::confine::Confinement;
-use crate::events::{self, Events, Subject};
+use super::plan::{Event, Order, Plan, Rules, WorkerId};
+use super::progress::Figure;
+use super::report::{Heard, Report, WorkerOrder};
 use crate::faults;
-use crate::hash::{CascadeHash, FileHash};
-use crate::logging;
-use crate::net::bucket::Bucket;
+use crate::hash::FileHash;
 use crate::store::bitmap::Bitmap;
-use crate::store::data_file::DataFile;
 use crate::sys::fork;
-use crate::sys::letters::{self, Received, letters};
-use crate::sys::pipe::{self, Receiver};
+use crate::sys::letters::{self, letters};
+use crate::sys::pipe;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
+use hope::heard;
+pub use task::{Ending, Task};
 
 /// How often the plan is asked though nothing happened: peers become due again, maps old, workers slow.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the process that hashes the whole file is started again before that is an error.
 const WHOLE_ATTEMPTS: u32 = 3;
-
-/// A loop that did not come round for so long was stopped (SIGSTOP, or a machine that slept).
-const STOPPED: Duration = Duration::from_secs(1);
-/// The shortest turn of a download that has a timeout.
-const CHANCE: Duration = Duration::from_secs(2);
-
-/// What is to be downloaded, and how.
-#[derive(Debug)]
-pub struct Task<'a> {
-    /// The file.
-    pub hash: CascadeHash,
-    /// Its block hashes.
-    pub cascade: &'a CascadeFile,
-    /// Where the data go; prepared for writing.
-    pub data: &'a DataFile,
-    /// Which blocks are there.
-    pub present: &'a Bitmap,
-    /// Figures for whoever shows them.
-    pub progress: &'a Progress,
-    /// Peers that the user named.
-    pub peers: &'a [SocketAddr],
-    /// Peers that announcers hear of; nothing where there is no tracker.
-    pub found: Option<&'a Receiver<Heard>>,
-    /// Bytes per second, over all workers of all files.
-    pub limit: Option<&'a Bucket>,
-    /// Give up when nothing arrived for this long.
-    pub timeout: Option<Duration>,
-    /// When something arrived last, before this process began.
-    pub arrived: Instant,
-    /// Where failures are told, beside the log.
-    pub events: Events,
-    /// Never give up: what a daemon does.
-    pub patient: bool,
-    /// Workers in all where each is the only one of its peer.
-    pub spread: usize,
-    /// Ask peers for maps.
-    pub maps: bool,
-    /// How workers are confined.
-    pub confinement: &'a Confinement,
-}
-
-/// How a download ended. The number is the exit status of its process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Everything is there, verified and under its name.
-    Complete = 0,
-    /// An error, which was said.
-    Failed = 1,
-    /// Blocks are missing, and nobody is left to ask.
-    Missing = 3,
-    /// It was asked to end.
-    Stopped = 4,
-}
-
-impl Ending {
-    /// The ending that an exit status means; nothing for that of a process that did not get that far.
-    pub fn from_exit_status(status: i32) -> Option<Self> {
-        [Self::Complete, Self::Failed, Self::Missing, Self::Stopped]
-            .into_iter()
-            .find(|ending| *ending as i32 == status)
-    }
-}
 
 /// Downloads what is missing; the whole life of the process.
 pub fn run(task: &Task<'_>, signals: &Signals) -> Ending {
@@ -152,15 +87,6 @@ struct Whole {
     hash: Option<FileHash>,
     /// No block before this one is missing.
     prefix: u32,
-}
-
-/// From when on nothing has arrived. A turn that ended without a byte counts, but each turn is a chance.
-fn heard(task: &Task<'_>) -> Instant {
-    let now = Instant::now();
-    let chance = task
-        .timeout
-        .and_then(|timeout| now.checked_sub(timeout.saturating_sub(CHANCE)));
-    chance.map_or(task.arrived, |chance| chance.max(task.arrived))
 }
 
 impl<'a> Downloader<'a> {
@@ -247,48 +173,6 @@ impl<'a> Downloader<'a> {
         self.started.elapsed()
     }
 
-    /// Whether there is nothing left to wait for.
-    fn hopeless(&mut self) -> Option<Ending> {
-        let path = || crate::text::escape_path(self.task.data.path());
-        let received = self.task.progress.get(Figure::Received);
-        let now = Instant::now();
-        let asleep = now.duration_since(std::mem::replace(&mut self.looked, now));
-        if received != self.heard.1 || self.plan.is_complete() {
-            self.heard = (now, received);
-        } else if asleep > STOPPED {
-            // This process was stopped, and its workers with it: that time is not the peers' fault.
-            self.heard.0 += asleep;
-        }
-        let missing = self.task.present.blocks() - self.task.present.count();
-        let missing = || {
-            format!(
-                "{missing} of {} blocks are missing",
-                self.task.present.blocks()
-            )
-        };
-        if let Some(timeout) = self.task.timeout
-            && self.heard.0.elapsed() >= timeout
-        {
-            let timeout = humantime::format_duration(timeout);
-            crate::logging::fail(format_args!(
-                "cannot complete {}: nothing arrived for {timeout}; {}",
-                path(),
-                missing()
-            ));
-            return Some(Ending::Missing);
-        }
-        let hopeless = !self.task.patient && self.task.found.is_none() && self.plan.is_exhausted();
-        if hopeless && !self.plan.is_complete() {
-            crate::logging::fail(format_args!(
-                "cannot complete {}: no peer is left to ask; {}",
-                path(),
-                missing()
-            ));
-            return Some(Ending::Missing);
-        }
-        None
-    }
-
     fn wait(&self, signals: &Signals) -> io::Result<()> {
         let found = self.task.found.map(AsFd::as_fd);
         let fds = [Some(signals.as_fd()), Some(self.receiver.as_fd()), found];
@@ -322,119 +206,6 @@ impl<'a> Downloader<'a> {
         }
         self.send_orders();
         Ok(())
-    }
-
-    fn apply_reports(&mut self) -> anyhow::Result<()> {
-        loop {
-            match self.receiver.receive()? {
-                Received::Record(pid, report) if !self.may_report(pid, &report) => {
-                    log::warn!("a report from pid {pid}, which has none to make, was ignored");
-                }
-                Received::Record(_, Report::Worker(id, report)) => self.apply(id, report),
-                Received::Record(_, Report::WholeFile(hash)) => self.whole.hash = Some(hash),
-                Received::Record(_, Report::WholeFileFailed(errno)) => {
-                    let error = io::Error::from_raw_os_error(errno);
-                    anyhow::bail!(
-                        "cannot read {}: {error}",
-                        crate::text::escape_path(self.task.data.path())
-                    );
-                }
-                Received::Garbage(pid) => {
-                    log::warn!("a report of pid {pid} that is none was ignored");
-                }
-                Received::Empty => return Ok(()),
-                // This process has a sending end itself.
-                Received::Closed => anyhow::bail!("a worker has shut down the socket for reports"),
-            }
-        }
-    }
-
-    /// Whether it is for this child to say that: a worker speaks for itself, and of the whole file only the process that
-    /// hashes it.
-    fn may_report(&self, pid: Pid, report: &Report) -> bool {
-        match report {
-            // Of one that was dismissed there may still be letters; they are for nobody.
-            Report::Worker(id, _) => self.workers.get(id).is_none_or(|worker| worker.pid == pid),
-            Report::WholeFile(_) | Report::WholeFileFailed(_) => self.whole.pid == Some(pid),
-        }
-    }
-
-    /// Applies a worker's report, as far as it may make it.
-    fn apply(&mut self, id: WorkerId, report: WorkerReport) {
-        let Some(worker) = self.workers.get(&id) else {
-            return;
-        };
-        let (now, peer, map) = (self.now(), worker.peer, Arc::clone(&worker.map));
-        match report {
-            WorkerReport::Fetched(blocks) => {
-                blocks
-                    .into_iter()
-                    .for_each(|block| self.fetched(now, id, block));
-                self.advance_prefix();
-            }
-            WorkerReport::Absent(block) => self.plan.handle(now, Event::Absent(id, block)),
-            WorkerReport::Skipped(block) => self.plan.handle(now, Event::Skipped(id, block)),
-            WorkerReport::Map(block) => self
-                .plan
-                .handle(now, Event::Map(id, block, &map.to_bytes())),
-            WorkerReport::NoMap => self.plan.handle(now, Event::NoMap(id)),
-            WorkerReport::Failed(failure, reason) => {
-                self.complain(peer, failure, reason);
-                self.plan.handle(now, Event::Failed(id, failure));
-            }
-        }
-    }
-
-    fn fetched(&mut self, now: Duration, id: WorkerId, block: u32) {
-        if !self.plan.expects(id, block) {
-            log::warn!("worker {id} reported a block that it was not asked for");
-            return;
-        }
-        if !self.task.present.get(block) {
-            let length = self.task.cascade.geometry().block_length(block);
-            self.task.progress.add(Figure::Fetched, length);
-        }
-        self.task.present.set(block);
-        self.plan.handle(now, Event::Fetched(id, block));
-    }
-
-    fn complain(&mut self, peer: SocketAddr, failure: Failure, reason: Reason) {
-        self.task.events.emit(|| events::Event::Failure {
-            file: Subject::new(self.task.data.path(), &self.task.hash),
-            peer,
-            block: reason.block(),
-            kind: failure.keyword(reason.kind),
-            reason: reason.to_string(),
-        });
-        let say = |level, line: std::fmt::Arguments<'_>| logging::about(peer, level, line);
-        match failure {
-            Failure::Ours if reason.kind == ReasonKind::CannotWrite => {
-                let path = crate::text::escape_path(self.task.data.path());
-                self.error = Some(anyhow::anyhow!("cannot complete {path}: {reason}"));
-            }
-            Failure::Lied => say(
-                Level::Warn,
-                format_args!("{peer} is not asked again: {reason}"),
-            ),
-            Failure::Ours => say(
-                Level::Warn,
-                format_args!("a worker for {peer} failed: {reason}"),
-            ),
-            // Trackers name many that are gone; whom the user named should be there.
-            Failure::Unreachable if !self.task.peers.contains(&peer) => {
-                say(Level::Debug, format_args!("cannot reach {peer}: {reason}"));
-            }
-            Failure::Unreachable => {
-                say(
-                    Level::Info,
-                    format_args!("cannot reach {peer}: {reason}; is 'cascade peer' running there?"),
-                );
-            }
-            Failure::Silent | Failure::UnknownHash => say(
-                Level::Info,
-                format_args!("cannot download from {peer}: {reason}"),
-            ),
-        }
     }
 
     /// Tells the process that hashes the whole file that it can go on.
