@@ -333,8 +333,9 @@ fn whatever_serves_the_connection_is_confined() {
             .spawn()
             .expect("a process");
         drop(command);
-        client.write_all(b"line\n").expect("a send");
-        client.shutdown(Shutdown::Write).expect("a shutdown");
+        // One that is killed resets the connection, perhaps before this.
+        let _ = client.write_all(b"line\n");
+        let _ = client.shutdown(Shutdown::Write);
         let mut reply = Vec::new();
         let _ = client.read_to_end(&mut reply);
         assert_eq!(reply, answer, "{fault}: {}", inetd.log());
