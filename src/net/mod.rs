@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod bucket;
+pub mod control;
 pub mod link;
 pub mod listen;
 pub mod reach;

@@ -38,7 +38,9 @@ const BURST: usize = 64;
 pub fn prepare(listeners: &[TcpListener], limits: &Limits) -> io::Result<()> {
     for listener in listeners {
         listener.set_nonblocking(true)?;
-        set_options(listener, limits)?;
+        if is_tcp(listener) {
+            set_options(listener, limits)?;
+        }
     }
     Ok(())
 }
@@ -55,6 +57,11 @@ pub fn set_options(socket: &impl AsFd, limits: &Limits) -> io::Result<()> {
     setsockopt(socket, sockopt::TcpKeepCount, &PROBES)?;
     setsockopt(socket, sockopt::TcpUserTimeout, &user_timeout(limits))?;
     Ok(())
+}
+
+/// Whether it is what its type says: a Unix socket has no address of that kind.
+fn is_tcp(listener: &TcpListener) -> bool {
+    listener.local_addr().is_ok()
 }
 
 /// How long what was sent may stay unacknowledged, in milliseconds; 0 where that is left to the system.

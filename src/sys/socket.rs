@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -11,11 +11,14 @@ use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage};
 
 use super::call::{Sysno, result, syscall};
 
+/// Where a client of a Unix socket connects from: from this machine, and from no port.
+const HERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+
 /// Takes a connection that waits. The new socket does not block: one system call less for each connection than to say
 /// so later.
 ///
 /// # Errors
-/// As accept(2), and where the address is of a family other than IPv4 and IPv6.
+/// As accept(2), and where the address is of a family other than IPv4, IPv6 and Unix.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     // SAFETY: all-zero bytes are a value of this plain C structure.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
@@ -43,6 +46,10 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
                 .as_sockaddr_in6()
                 .map(|v6| SocketAddr::V6((*v6).into()))
         })
+    });
+    let remote = remote.or_else(|| {
+        let family = libc::c_int::from(storage.ss_family);
+        (family == libc::AF_UNIX).then_some(HERE)
     });
     remote
         .map(|remote| (stream, remote))
