@@ -51,6 +51,7 @@ pub mod events;
 pub mod exit;
 pub mod faults;
 pub mod hash;
+pub mod layout;
 pub mod logging;
 pub mod net;
 pub mod node;

@@ -45,6 +45,21 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// Text as it stands in HTML and SVG.
+pub fn escape_markup(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
 /// A system's error message without its number, which says nothing to a person.
 ///
 /// ```

@@ -5,9 +5,10 @@ mod tables;
 use super::plan::{Mode, ServiceKind};
 use super::plots;
 use super::report::Report;
-use super::svg::escape;
+
 use super::terminal::crash_in_words;
 use super::units::plural;
+use crate::text::escape_markup;
 
 /// Colours, type and layout.
 const STYLE: &str = include_str!("html/page.css");
@@ -51,13 +52,18 @@ fn head(report: &Report) -> String {
         .iter()
         .map(|model| {
             let class = plots::class(model);
-            format!("<li class=\"{class}\">{}</li>", escape(model))
+            format!("<li class=\"{class}\">{}</li>", escape_markup(model))
         })
         .collect();
     let warnings: String = report
         .warnings()
         .iter()
-        .map(|warning| format!("<p class=\"warning\">Warning: {}.</p>\n", escape(warning)))
+        .map(|warning| {
+            format!(
+                "<p class=\"warning\">Warning: {}.</p>\n",
+                escape_markup(warning)
+            )
+        })
         .collect();
     format!(
         "<header>\n<h1>Which server model, for which load?</h1>\n\
@@ -66,16 +72,16 @@ fn head(report: &Report) -> String {
          <dl><dt>Machine</dt><dd>{machine}</dd><dt>Measured</dt><dd>each cell for {duration:.2} s in {rounds}; medians, \
          with the smallest and the largest round; {took:.0} s in all, {when}, {program}</dd></dl>\n\
          {warnings}<ul class=\"legend\">{models}<li class=\"generator\">generator: its own limit</li></ul>\n</header>\n",
-        what = escape(what(report.service)),
+        what = escape_markup(what(report.service)),
         models_count = plural(report.models.len(), "model"),
-        machine = escape(&report.machine.to_string()),
+        machine = escape_markup(&report.machine.to_string()),
         duration = report.duration,
         rounds = plural(report.rounds, "round"),
         took = report.took,
         when = humantime::format_rfc3339_seconds(
             std::time::UNIX_EPOCH + std::time::Duration::from_secs(report.began)
         ),
-        program = escape(&report.program),
+        program = escape_markup(&report.program),
     )
 }
 
@@ -91,7 +97,7 @@ fn figure(plot: Option<String>, caption: &str) -> String {
     plot.map_or_else(String::new, |plot| {
         format!(
             "<figure>\n{plot}<figcaption>{}</figcaption>\n</figure>\n",
-            escape(caption)
+            escape_markup(caption)
         )
     })
 }
@@ -102,7 +108,7 @@ fn section(id: &str, title: &str, body: &str) -> String {
     }
     format!(
         "<section id=\"{id}\">\n<h2>{}</h2>\n{body}</section>\n",
-        escape(title)
+        escape_markup(title)
     )
 }
 
@@ -163,10 +169,10 @@ fn isolation(report: &Report) -> String {
             let lost = isolation.others().saturating_sub(isolation.survivors);
             format!(
                 "<tr><th scope=\"row\">{}</th><td class=\"dots\"><span class=\"good\">{}</span><span class=\"bad\">{}</span></td><td class=\"text\">{}</td></tr>\n",
-                escape(&isolation.model),
+                escape_markup(&isolation.model),
                 "●".repeat(isolation.survivors),
                 "○".repeat(lost),
-                escape(&crash_in_words(isolation))
+                escape_markup(&crash_in_words(isolation))
             )
         })
         .collect();
@@ -190,8 +196,8 @@ fn claims(report: &Report) -> String {
             format!(
                 "<li><span class=\"verdict {}\">{verdict}</span><div><strong>{}</strong><p>{}</p></div></li>\n",
                 verdict.replace(' ', "-"),
-                escape(claim.statement),
-                escape(&claim.measured)
+                escape_markup(claim.statement),
+                escape_markup(&claim.measured)
             )
         })
         .collect();

@@ -16,7 +16,6 @@
 //! | [`machine`] | where all this runs |
 //! | [`claims`] | what the textbook says, judged |
 //! | [`cell`], [`report`] | what was found of one model under one load, and everything |
-//! | [`layout`] | lines and bars for a terminal |
 //! | [`units`] | figures as people read them |
 //! | [`terminal`], [`html`], [`svg`], [`plots`] | the report for a terminal and as a page |
 //!
@@ -30,7 +29,6 @@ pub mod crashable;
 pub mod harness;
 pub mod html;
 pub mod isolation;
-pub mod layout;
 pub mod load;
 pub mod machine;
 pub mod measure;

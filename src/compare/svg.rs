@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use crate::text::escape_markup;
+
 /// A plot under construction.
 #[derive(Debug)]
 pub struct Svg {
@@ -58,7 +60,7 @@ impl Svg {
     pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, class: &str, tip: &str) {
         self.push(format_args!(
             r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="{radius}"><title>{}</title></circle>"#,
-            escape(tip)
+            escape_markup(tip)
         ));
     }
 
@@ -67,7 +69,7 @@ impl Svg {
         self.push(format_args!(
             r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{:.1}" height="{height:.1}" rx="2"><title>{}</title></rect>"#,
             width.max(1.0),
-            escape(tip)
+            escape_markup(tip)
         ));
     }
 
@@ -80,7 +82,7 @@ impl Svg {
         };
         self.push(format_args!(
             r#"<text class="{class}" x="{x:.1}" y="{y:.1}" dy="0.35em" text-anchor="{anchor}">{}</text>"#,
-            escape(text)
+            escape_markup(text)
         ));
     }
 
@@ -90,7 +92,7 @@ impl Svg {
             "<svg class=\"plot\" id=\"{id}\" role=\"img\" viewBox=\"0 0 {:.0} {:.0}\">\n<title>{}</title>\n{}</svg>\n",
             self.width,
             self.height,
-            escape(&self.title),
+            escape_markup(&self.title),
             self.body
         )
     }
@@ -99,21 +101,6 @@ impl Svg {
         // Writing to a string cannot fail.
         let _ = writeln!(self.body, "{element}");
     }
-}
-
-/// Text as it stands in HTML and SVG.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            _ => escaped.push(character),
-        }
-    }
-    escaped
 }
 
 /// Round figures from 0 that reach `most` in about `steps` steps.

@@ -7,11 +7,11 @@ use super::cell::CellReport;
 use super::claims::{Claim, Verdict};
 use super::cost::Cost;
 use super::isolation::Isolation;
-use super::layout::{bar, wrapped};
 use super::plan::Mode;
 use super::report::Report;
 use super::stats::Spread;
 use super::units::{count, cycles, kib, micros, plural};
+use crate::layout::{bar, wrapped};
 
 /// Columns of a bar.
 const BAR: usize = 12;
@@ -281,8 +281,8 @@ fn claims(claims: &[Claim], paint: Paint) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::layout::COLUMNS;
     use crate::compare::sample::report;
+    use crate::layout::COLUMNS;
 
     #[test]
     fn nothing_is_wider_than_80_columns() {

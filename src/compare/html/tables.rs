@@ -6,11 +6,11 @@ use crate::compare::registry::Filled;
 use crate::compare::report::Report;
 use crate::compare::sandbox::Sandboxed;
 use crate::compare::stats::{Latency, Spread};
-use crate::compare::svg::escape;
 use crate::compare::terminal::load_title;
 use crate::compare::terminal::registry::title;
 use crate::compare::terminal::sandbox;
 use crate::compare::units::{count, cycles, kib, micros, plural, ratio};
+use crate::text::escape_markup;
 
 /// A table for each load, and one of costs.
 pub fn all(report: &Report) -> String {
@@ -130,7 +130,7 @@ fn table(caption: &str, heads: &[&str], rows: &str) -> String {
         .collect();
     format!(
         "<h3>{}</h3>\n<div class=\"wide\"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n",
-        escape(caption)
+        escape_markup(caption)
     )
 }
 
@@ -141,14 +141,14 @@ fn row(name: &str, figures: &[String]) -> String {
         .collect();
     format!(
         "<tr><th scope=\"row\">{}</th>{figures}</tr>\n",
-        escape(name)
+        escape_markup(name)
     )
 }
 
 fn starved_row(cell: &CellReport, columns: usize) -> String {
     format!(
         "<tr><th scope=\"row\">{}</th><td class=\"starved\" colspan=\"{columns}\">starved: {}</td></tr>\n",
-        escape(&cell.model),
+        escape_markup(&cell.model),
         plural(cell.starved, "client")
     )
 }
