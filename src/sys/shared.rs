@@ -136,6 +136,17 @@ impl<T: SharedCell> Shared<T> {
     /// # Errors
     /// As [`Shared::new`], and where no descriptor is left for a moment.
     pub fn guarded(len: usize) -> io::Result<Self> {
+        let mut guarded = Self::guarded_and_passable(len)?;
+        guarded.fd = None;
+        Ok(guarded)
+    }
+
+    /// The same with a descriptor that stays open, to be handed to processes that were forked before: the seal holds for
+    /// them too.
+    ///
+    /// # Errors
+    /// As [`Shared::new`], and where the system has no descriptor left.
+    pub fn guarded_and_passable(len: usize) -> io::Result<Self> {
         let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
         let fd = Self::sealable(len)?;
         let writing = Self::map(&fd, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
@@ -149,7 +160,7 @@ impl<T: SharedCell> Shared<T> {
             start,
             writing,
             len,
-            fd: None,
+            fd: Some(fd),
         })
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`registry`] | the registered peers: the owner's side, which writes |
 //! | [`view`] | the same from the side of everybody else, who reads without a lock |
+//! | [`roll`], [`figures`] | who serves what, for people; how full it is |
 //! | [`shares`] | how much of the registry one file and one source may take |
 //! | [`policy`] | whom the operator lets in |
 //! | [`config`] | the configuration file |
@@ -14,11 +15,14 @@
 
 pub mod client;
 pub mod config;
+mod entries;
+pub mod figures;
 mod free_list;
 mod index;
 pub mod policy;
 mod record;
 pub mod registry;
+pub mod roll;
 mod sequence;
 pub mod shares;
 pub mod state;

@@ -28,7 +28,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::io;
 use std::net::{IpAddr, SocketAddrV4};
@@ -36,10 +36,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::entries::{Limits, Number};
 use super::free_list::FreeList;
 use super::record::{CHUNK_RECORDS, List, Part, Record};
 use super::shares::{Refusal, Shares};
-use super::tables::{Admission, Number, Tables};
+use super::tables::{Admission, Tables};
 use super::view::View;
 use crate::hash::CascadeHash;
 use crate::net::source::Source;
@@ -67,6 +68,8 @@ pub struct Registry {
     retired: BTreeSet<u32>,
     /// Where the next sweep goes on.
     cursor: u32,
+    /// How many blocks files have, as far as that is known.
+    blocks: BTreeMap<CascadeHash, u32>,
 }
 
 /// What one sweep has done.
@@ -107,9 +110,10 @@ impl Registry {
             tables: Arc::new(tables),
             free_chunks: FreeList::new(Tables::chunks(shares.capacity, files)),
             free_files: FreeList::new(files),
-            free_sources: FreeList::new(Tables::sources(shares.capacity)),
+            free_sources: FreeList::new(Limits::sources(shares.capacity)),
             retired: BTreeSet::new(),
             cursor: 0,
+            blocks: BTreeMap::new(),
         };
         let per_hash = Number::PerHash;
         registry.tables.set_number(per_hash, shares.per_hash);
@@ -123,12 +127,12 @@ impl Registry {
     /// [`Registry::review`] has removed them. Answers whether it does.
     pub fn track(&mut self, tracked: &Tracked) -> bool {
         let Tracked::Named(hashes) = tracked else {
-            return self.tables.open;
+            return self.tables.limits.open;
         };
         let tables = Arc::clone(&self.tables);
         let found = |hash: &&CascadeHash| tables.find_file(hash).is_some();
         let (old, new): (Vec<_>, Vec<_>) = hashes.iter().partition(found);
-        if tables.open || new.len() > self.free_files.len() as usize {
+        if tables.limits.open || new.len() > self.free_files.len() as usize {
             return false;
         }
         let _writing = tables.sequence.write();
@@ -138,7 +142,10 @@ impl Registry {
             .collect();
         let retired = self.files().filter(|file| !kept.contains(file)).collect();
         self.retired = retired;
+        kept.iter()
+            .for_each(|file| tables.set_retired(*file, false));
         for file in self.retired.clone() {
+            tables.set_retired(file, true);
             self.remove_file_if_unused(file);
         }
         for hash in &new {
@@ -149,6 +156,23 @@ impl Registry {
         true
     }
 
+    /// The same, where it is known how many blocks these files have.
+    pub fn with_blocks(mut self, blocks: &BTreeMap<CascadeHash, u32>) -> Self {
+        self.describe(blocks);
+        self
+    }
+
+    /// Takes note of how many blocks these files have, and of no others: nothing depends on that but what is told of
+    /// them.
+    pub fn describe(&mut self, blocks: &BTreeMap<CascadeHash, u32>) {
+        self.blocks = blocks.clone();
+        let tables = Arc::clone(&self.tables);
+        let _writing = tables.sequence.write();
+        for file in self.files() {
+            tables.set_blocks(file, blocks.get(&tables.file(file)).copied());
+        }
+    }
+
     /// An empty registry with as much room, for other files.
     ///
     /// # Errors
@@ -157,7 +181,7 @@ impl Registry {
         let tables = &self.tables;
         Self::new(
             tables.shares.capacity,
-            tables.ttl,
+            tables.limits.ttl,
             tracked,
             RandomState::new(),
         )
@@ -316,7 +340,7 @@ impl Registry {
         self.leave(id, record);
         self.discharge(record.source);
         tables.set_number(Number::Records, tables.number(Number::Records) - 1);
-        if tables.open || self.retired.contains(&file) {
+        if tables.limits.open || self.retired.contains(&file) {
             self.remove_file_if_unused(file);
         }
     }
@@ -392,6 +416,7 @@ impl Registry {
         let tables = &self.tables;
         let id = self.free_files.take(|id| tables.free_file_after(id))?;
         tables.set_file(id, hash);
+        tables.set_blocks(id, self.blocks.get(hash).copied());
         tables.by_hash.insert(tables.hash_of_file(hash), id);
         Some(id)
     }

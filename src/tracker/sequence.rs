@@ -5,6 +5,7 @@
 //! looks at are relaxed atomics: it may see nonsense, which it must survive, and throws away.
 
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::Duration;
@@ -29,7 +30,20 @@ impl Sequence {
     /// # Errors
     /// Where the memory cannot be mapped.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Shared::guarded(1)?))
+        Ok(Self(Shared::guarded_and_passable(1)?))
+    }
+
+    /// What another process makes the same lock of, to read under, with [`Sequence::passed`].
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.descriptor()
+    }
+
+    /// The lock that another process handed over.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn passed(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(Shared::passed(fd, 1)?))
     }
 
     /// Another number after each change.

@@ -1,47 +1,30 @@
 //! The registry's memory: tables of atomics that the owner shares with the children it forks.
 //!
-//! | table | an entry |
-//! |---|---|
-//! | chunks | seven registered peers of one list: addresses, last seen, source |
-//! | files | a cascade hash, and the lengths of the file's two lists: good peers, and others |
-//! | sources | who registers: its key, and how many records it has |
+//! What is registered lies in the [`Entries`]; beside them, each source has the number of its records.
 //!
 //! A list is dense: its records are numbered from 0, and all of its chunks but the last are full, so that a random
 //! record of a file is one look-up away. Four indices find entries: files by cascade hash, records by peer, chunks by
 //! their part of a list, and sources. Strangers choose most of what is hashed, so the hash has a secret key.
 //!
-//! There is one writer: nobody else has a mapping that can be written ([`Shared::guarded`]). A sequence lock tells readers whether what they read belongs together: its number is odd
-//! while something is being written, and another one afterwards. Nothing that a reader finds is believed to be in
-//! bounds, so that the worst of an inconsistent read is a wrong answer, which is thrown away.
+//! There is one writer: nobody else has a mapping that can be written ([`Shared::guarded`]). A sequence lock tells
+//! readers whether what they read belongs together: its number is odd while something is being written, and another one
+//! afterwards. Nothing that a reader finds is believed to be in bounds, so that the worst of an inconsistent read is a
+//! wrong answer, which is thrown away.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddrV4;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::entries::{Entries, Limits, Number};
 use super::index::Index;
-use super::record::{CHUNK_RECORDS, List, Part, RECORD_WORDS, Record, address_word};
-use super::sequence::Sequence;
+use super::record::{CHUNK_RECORDS, List, Part, address_word};
 use super::shares::{Refusal, Shares};
-use crate::hash::{CascadeHash, HASH_LEN};
+use crate::hash::CascadeHash;
 use crate::net::source::Source;
 use crate::sys::shared::Shared;
-
-/// Words of a chunk: what it is, one to spare, and the records; 128 bytes.
-const CHUNK_WORDS: usize = 2 + CHUNK_RECORDS as usize * RECORD_WORDS;
-/// Words of a cascade hash, and of an entry that has one: the lengths of its lists follow.
-const HASH_WORDS: usize = HASH_LEN / 8;
-const FILE_WORDS: usize = HASH_WORDS + 1;
-/// Single numbers that readers need as well.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Number {
-    /// Records in use.
-    Records,
-    /// Chunks that were ever in use: none lies above.
-    Chunks,
-    /// The share of one file, which depends on how many there are.
-    PerHash,
-}
 
 /// What happens to a peer that registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +38,7 @@ pub(super) enum Admission {
 /// All tables. Fields are written by the owner only, between two versions of `sequence`.
 #[derive(Debug)]
 pub(super) struct Tables {
-    pub sequence: Sequence,
-    numbers: Shared<AtomicU64>,
-    chunks: Shared<AtomicU64>,
-    files: Shared<AtomicU64>,
-    sources: Shared<AtomicU64>,
+    entries: Arc<Entries>,
     source_counts: Shared<AtomicU32>,
     pub by_hash: Index,
     pub by_peer: Index,
@@ -67,13 +46,23 @@ pub(super) struct Tables {
     pub by_source: Index,
     keys: RandomState,
     pub shares: Shares,
-    /// Seconds after which a record that was not renewed has expired.
-    pub ttl: u32,
-    /// Whether any file may come.
-    pub open: bool,
+}
+
+/// What is registered, which is found here.
+impl Deref for Tables {
+    type Target = Entries;
+
+    fn deref(&self) -> &Entries {
+        &self.entries
+    }
 }
 
 impl Tables {
+    /// What is registered, for those who look for nothing in particular.
+    pub fn entries(&self) -> &Arc<Entries> {
+        &self.entries
+    }
+
     /// Empty tables for `files` files.
     ///
     /// # Errors
@@ -87,27 +76,23 @@ impl Tables {
     ) -> io::Result<Self> {
         let capacity = shares.capacity;
         let chunks = Self::chunks(capacity, files);
+        let limits = Limits {
+            capacity,
+            chunks,
+            files,
+            ttl,
+            open,
+        };
         Ok(Self {
-            sequence: Sequence::new()?,
-            numbers: Shared::guarded(Number::PerHash as usize + 1)?,
-            chunks: Shared::guarded(chunks as usize * CHUNK_WORDS)?,
-            files: Shared::guarded(files as usize * FILE_WORDS)?,
-            sources: Shared::guarded(Self::sources(capacity) as usize)?,
-            source_counts: Shared::guarded(Self::sources(capacity) as usize)?,
+            entries: Arc::new(Entries::new(limits)?),
+            source_counts: Shared::guarded(Limits::sources(capacity) as usize)?,
             by_hash: Index::new(files)?,
             by_peer: Index::new(capacity)?,
             by_part: Index::new(chunks)?,
-            by_source: Index::new(Self::sources(capacity))?,
+            by_source: Index::new(Limits::sources(capacity))?,
             keys,
             shares,
-            ttl,
-            open,
         })
-    }
-
-    /// How many sources there can be: each has a record, and one takes a record over before its former one goes.
-    pub fn sources(capacity: u32) -> u32 {
-        capacity.saturating_add(1)
     }
 
     /// How many chunks there can be: the full ones, and the last one of each list that is not empty.
@@ -119,7 +104,7 @@ impl Tables {
     /// Bytes of memory, once every page was touched.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        let words = self.numbers.len() + self.chunks.len() + self.files.len() + self.sources.len();
+        let words = self.entries.words();
         let indices = [&self.by_hash, &self.by_peer, &self.by_part, &self.by_source];
         words * 8 + self.source_counts.len() * 4 + indices.map(Index::bytes).iter().sum::<usize>()
     }
@@ -136,7 +121,7 @@ impl Tables {
             return Ok(Admission::Renewal(id));
         }
         match file {
-            None if !self.open => Err(Refusal::NotTracked),
+            None if !self.limits.open => Err(Refusal::NotTracked),
             _ if self.number(Number::Records) >= self.shares.capacity => Err(Refusal::Full),
             Some(file) if self.peers_of(file) >= self.number(Number::PerHash) => {
                 Err(Refusal::HashShare)
@@ -144,11 +129,6 @@ impl Tables {
             _ if self.records_of(source) >= self.shares.per_source => Err(Refusal::SourceShare),
             _ => Ok(Admission::New(file)),
         }
-    }
-
-    /// Whether a record that was last seen then is to be forgotten. A time in the future is no reason to.
-    pub fn is_expired(&self, last_seen: u32, now: u32) -> bool {
-        now.saturating_sub(last_seen) >= self.ttl
     }
 
     // Finding.
@@ -218,108 +198,7 @@ impl Tables {
         self.keys.hash_one(source)
     }
 
-    // The entries.
-
-    pub fn number(&self, number: Number) -> u32 {
-        load(&self.numbers, number as usize) as u32
-    }
-
-    pub fn set_number(&self, number: Number, value: u32) {
-        store(&self.numbers, number as usize, value.into());
-    }
-
-    /// The record with this id, if it is in use. Ids number the records of all chunks.
-    pub fn record(&self, id: u32) -> Option<Record> {
-        let at = record_at(id);
-        Record::from_words([load(&self.chunks, at), load(&self.chunks, at + 1)])
-    }
-
-    pub fn set_record(&self, id: u32, record: &Record) {
-        for (word, value) in record.words().into_iter().enumerate() {
-            store(&self.chunks, record_at(id) + word, value);
-        }
-    }
-
-    pub fn clear_record(&self, id: u32) {
-        store(&self.chunks, record_at(id), 0);
-    }
-
-    /// The list to which a record belongs.
-    pub fn list_of(&self, id: u32) -> List {
-        self.part(id / CHUNK_RECORDS).list
-    }
-
-    /// Which part of a list a chunk is.
-    pub fn part(&self, chunk: u32) -> Part {
-        Part::from_word(load(&self.chunks, chunk as usize * CHUNK_WORDS))
-    }
-
-    pub fn set_part(&self, chunk: u32, part: Part) {
-        store(&self.chunks, chunk as usize * CHUNK_WORDS, part.word());
-    }
-
-    // Entries that are not in use form lists; the number of the next one lies in them.
-
-    pub fn free_chunk_after(&self, id: u32) -> u32 {
-        load(&self.chunks, id as usize * CHUNK_WORDS) as u32
-    }
-
-    pub fn set_free_chunk_after(&self, id: u32, next: u32) {
-        store(&self.chunks, id as usize * CHUNK_WORDS, next.into());
-    }
-
-    pub fn free_file_after(&self, id: u32) -> u32 {
-        load(&self.files, id as usize * FILE_WORDS) as u32
-    }
-
-    pub fn set_free_file_after(&self, id: u32, next: u32) {
-        store(&self.files, id as usize * FILE_WORDS, next.into());
-    }
-
-    pub fn free_source_after(&self, id: u32) -> u32 {
-        load(&self.sources, id as usize) as u32
-    }
-
-    pub fn set_free_source_after(&self, id: u32, next: u32) {
-        store(&self.sources, id as usize, next.into());
-    }
-
-    pub fn file(&self, id: u32) -> CascadeHash {
-        let mut hash = [0; HASH_LEN];
-        for (word, bytes) in hash.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *bytes = load(&self.files, id as usize * FILE_WORDS + word).to_ne_bytes();
-        }
-        CascadeHash(hash)
-    }
-
-    /// A file with two empty lists.
-    pub fn set_file(&self, id: u32, hash: &CascadeHash) {
-        let at = id as usize * FILE_WORDS;
-        for (word, bytes) in hash.0.as_chunks::<8>().0.iter().enumerate() {
-            store(&self.files, at + word, u64::from_ne_bytes(*bytes));
-        }
-        store(&self.files, at + HASH_WORDS, 0);
-    }
-
-    /// How many places a list has.
-    pub fn list_length(&self, list: List) -> u32 {
-        let lengths = load(&self.files, list.file as usize * FILE_WORDS + HASH_WORDS);
-        (lengths >> shift(list)) as u32
-    }
-
-    pub fn set_list_length(&self, list: List, length: u32) {
-        let at = list.file as usize * FILE_WORDS + HASH_WORDS;
-        let other = load(&self.files, at) & !(u64::from(u32::MAX) << shift(list));
-        store(&self.files, at, other | u64::from(length) << shift(list));
-    }
-
-    pub fn source(&self, id: u32) -> Source {
-        Source(load(&self.sources, id as usize))
-    }
-
-    pub fn set_source(&self, id: u32, source: Source) {
-        store(&self.sources, id as usize, source.0);
-    }
+    // The sources.
 
     pub fn source_count(&self, id: u32) -> u32 {
         self.source_counts
@@ -331,27 +210,5 @@ impl Tables {
         if let Some(count) = self.source_counts.writing().get(id as usize) {
             count.store(value, Relaxed);
         }
-    }
-}
-
-/// Both lengths of a file share a word.
-fn shift(list: List) -> u32 {
-    if list.good { 32 } else { 0 }
-}
-
-/// Where a record's words begin.
-fn record_at(id: u32) -> usize {
-    let (chunk, number) = (id / CHUNK_RECORDS, id % CHUNK_RECORDS);
-    chunk as usize * CHUNK_WORDS + 2 + number as usize * RECORD_WORDS
-}
-
-fn load(cells: &[AtomicU64], at: usize) -> u64 {
-    cells.get(at).map_or(0, |cell| cell.load(Relaxed))
-}
-
-fn store(cells: &Shared<AtomicU64>, at: usize, value: u64) {
-    debug_assert!(at < cells.len(), "the owner writes within bounds");
-    if let Some(cell) = cells.writing().get(at) {
-        cell.store(value, Relaxed);
     }
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::entries::Number;
 use super::record::{CHUNK_RECORDS, List, Record};
+use super::roll::Roll;
 use super::shares::Refusal;
-use super::tables::{Number, Tables};
+use super::tables::Tables;
 use crate::hash::CascadeHash;
 use crate::wire::tracker::{MAX_RECORDS, PeerRecord};
 
@@ -41,7 +43,7 @@ impl View {
     /// Whether peers of this file are registered, or may come to be.
     pub fn tracks(&self, hash: &CascadeHash) -> bool {
         // The files of a tracker that is not open stay the same.
-        self.0.open || self.0.find_file(hash).is_some()
+        self.0.limits.open || self.0.find_file(hash).is_some()
     }
 
     /// How many peers are registered, over all files; some may have expired.
@@ -57,6 +59,11 @@ impl View {
     /// How many peers may be registered.
     pub fn capacity(&self) -> u32 {
         self.0.shares.capacity
+    }
+
+    /// The same registry, for who tells of it.
+    pub fn roll(&self) -> Roll {
+        Roll(Arc::clone(self.0.entries()))
     }
 
     /// A number that is another one after each change.
@@ -78,7 +85,7 @@ impl View {
     ) -> Result<Vec<PeerRecord>, Refusal> {
         self.0.sequence.read(|| {
             let Some(file) = self.0.find_file(hash) else {
-                return if self.0.open {
+                return if self.0.limits.open {
                     Ok(Vec::new())
                 } else {
                     Err(Refusal::NotTracked)

@@ -1,0 +1,348 @@
+//! The registry from the side of those who tell an operator of it: all files, and who serves them.
+//!
+//! Unlike a view it needs no key, and so it can be handed to a process that was forked before the registry was made.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::entries::{Entries, Limits, Number};
+use super::figures::Figures;
+use super::record::{CHUNK_RECORDS, List};
+use crate::hash::CascadeHash;
+use crate::sys::passing::{self, Passed};
+use crate::wire::tracker::PeerRecord;
+
+/// Who is registered.
+#[derive(Debug, Clone)]
+pub struct Roll(pub(super) Arc<Entries>);
+
+/// A file, and who serves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollFile {
+    /// Its name on the network.
+    pub hash: CascadeHash,
+    /// How many blocks it has, where that is known.
+    pub blocks: Option<u32>,
+    /// How many peers are registered for it that have not expired.
+    pub peers: u32,
+    /// Those of them for which the operator vouches.
+    pub good: u32,
+    /// The peers, as many as were asked for: good ones first, then by address.
+    pub registered: Vec<RollPeer>,
+}
+
+/// A peer of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollPeer {
+    /// As clients see it.
+    pub record: PeerRecord,
+    /// Whether it was registered from its own address.
+    pub own: bool,
+}
+
+/// How much is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Files: those that have the most peers.
+    pub files: usize,
+    /// Peers of each.
+    pub peers: usize,
+    /// Peers in all.
+    pub all_peers: usize,
+}
+
+impl Roll {
+    /// How full the registry is.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            files: (!self.is_open()).then(|| self.tracked()),
+            peers: self.0.number(Number::Records),
+            capacity: self.0.limits.capacity,
+        }
+    }
+
+    /// Whether this is the same registry.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether any file may come.
+    pub fn is_open(&self) -> bool {
+        self.0.limits.open
+    }
+
+    /// Seconds after which a peer is forgotten.
+    pub fn ttl(&self) -> u32 {
+        self.0.limits.ttl
+    }
+
+    /// How many files there are: those that are named, or those that somebody serves.
+    pub fn tracked(&self) -> u64 {
+        self.files_in_use().count() as u64
+    }
+
+    /// Files, those with the most peers first, and their peers.
+    pub fn files(&self, now: u32, most: Most) -> Vec<RollFile> {
+        let mut chosen = self.choose(most.files);
+        let mut room = most.all_peers;
+        for id in 0..self.0.number(Number::Chunks).saturating_mul(CHUNK_RECORDS) {
+            let Some((file, peer)) = self.peer(id, now) else {
+                continue;
+            };
+            let Some(chosen) = chosen.get_mut(&file) else {
+                continue;
+            };
+            chosen.peers += 1;
+            chosen.good += u32::from(peer.record.good);
+            if room > 0 && chosen.registered.len() < most.peers {
+                chosen.registered.push(peer);
+                room -= 1;
+            }
+        }
+        let mut files: Vec<RollFile> = chosen.into_values().collect();
+        files.sort_by_key(|file| (Reverse(file.peers), file.hash));
+        for file in &mut files {
+            let order = |peer: &RollPeer| (!peer.record.good, peer.record.address);
+            file.registered.sort_by_key(order);
+        }
+        files
+    }
+
+    /// The files that have the most peers, without these.
+    fn choose(&self, most: usize) -> BTreeMap<u32, RollFile> {
+        let mut heap = BinaryHeap::new();
+        for file in self.files_in_use() {
+            heap.push(Reverse((self.registered(file), file)));
+            if heap.len() > most {
+                heap.pop();
+            }
+        }
+        let empty = |file| RollFile {
+            hash: self.0.file(file),
+            blocks: self.0.blocks(file),
+            peers: 0,
+            good: 0,
+            registered: Vec::new(),
+        };
+        heap.into_iter()
+            .filter_map(|Reverse((_, file))| {
+                let look = || empty(file);
+                Some((file, self.0.sequence.read(look).ok()?))
+            })
+            .collect()
+    }
+
+    fn files_in_use(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.0.limits.files).filter(|file| self.0.is_tracked(*file))
+    }
+
+    fn registered(&self, file: u32) -> u32 {
+        let length = |good| self.0.list_length(List { file, good });
+        length(true).saturating_add(length(false))
+    }
+
+    /// The peer with this id, and its file, unless it has expired.
+    fn peer(&self, id: u32, now: u32) -> Option<(u32, RollPeer)> {
+        let look = || {
+            let record = self.0.record(id)?;
+            let list = self.0.list_of(id);
+            let peer = RollPeer {
+                record: record.shown(list),
+                own: IpAddr::from(self.0.source(record.source)) == *record.peer.ip(),
+            };
+            Some((list.file, peer))
+        };
+        let found = self.0.sequence.read(look).ok()??;
+        (!self.0.is_expired(found.1.record.last_seen, now)).then_some(found)
+    }
+
+    /// All peers from this place on that have not expired, and their files: for one who goes round.
+    pub fn peers_from(&self, first: u32, now: u32) -> impl Iterator<Item = (u32, RollFile)> + '_ {
+        let extent = self.0.number(Number::Chunks).saturating_mul(CHUNK_RECORDS);
+        (first..extent).filter_map(move |id| {
+            let (file, peer) = self.peer(id, now)?;
+            let alone = RollFile {
+                hash: self.0.file(file),
+                blocks: self.0.blocks(file),
+                peers: 1,
+                good: u32::from(peer.record.good),
+                registered: vec![peer],
+            };
+            Some((id, alone))
+        })
+    }
+}
+
+/// Words of the message with which a roll is handed over.
+const WORDS: usize = 5;
+
+impl Roll {
+    /// Hands it over.
+    ///
+    /// # Errors
+    /// Where nobody will take it.
+    pub fn send(&self, to: BorrowedFd<'_>) -> io::Result<()> {
+        let Limits {
+            capacity,
+            chunks,
+            files,
+            ttl,
+            open,
+        } = self.0.limits;
+        let words: [u32; WORDS] = [capacity, chunks, files, ttl, open.into()];
+        let message = words.map(u32::to_ne_bytes).concat();
+        let descriptors = self.0.descriptors().ok_or(io::ErrorKind::Unsupported)?;
+        passing::send(to, &message, &descriptors)
+    }
+
+    /// What was handed over.
+    ///
+    /// # Errors
+    /// Where it is no roll.
+    pub fn taken(passed: Passed) -> io::Result<Self> {
+        let nonsense = || io::Error::other("the message makes no sense");
+        let (words, []) = passed.bytes.as_chunks::<4>() else {
+            return Err(nonsense());
+        };
+        let words = <[[u8; 4]; WORDS]>::try_from(words).map_err(|_| nonsense())?;
+        let [capacity, chunks, files, ttl, open] = words.map(u32::from_ne_bytes);
+        let descriptors = <[OwnedFd; 5]>::try_from(passed.descriptors).map_err(|_| nonsense())?;
+        let limits = Limits {
+            capacity,
+            chunks,
+            files,
+            ttl,
+            open: open != 0,
+        };
+        Ok(Self(Arc::new(Entries::passed(limits, descriptors)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::registry::{Registry, Tracked};
+    use std::hash::RandomState;
+    use std::net::SocketAddrV4;
+    use std::os::fd::AsFd;
+
+    const MOST: Most = Most {
+        files: 10,
+        peers: 10,
+        all_peers: 100,
+    };
+
+    fn hash(number: u8) -> CascadeHash {
+        CascadeHash([number; 32])
+    }
+
+    fn registry(tracked: &Tracked) -> Registry {
+        Registry::new(100, 60, tracked, RandomState::new()).expect("memory")
+    }
+
+    /// Registers this many peers from addresses of their own, the first of them as a good one.
+    fn register(registry: &mut Registry, file: u8, peers: u8, now: u32) {
+        for number in 0..peers {
+            let peer = SocketAddrV4::new([192, 0, 2, number].into(), 9000);
+            registry
+                .subscribe(
+                    &hash(file),
+                    peer,
+                    (*peer.ip()).into(),
+                    number == 0 && file == 1,
+                    now,
+                )
+                .expect("there is room");
+        }
+    }
+
+    #[test]
+    fn all_files_that_are_named_are_there_those_with_the_most_peers_first() {
+        let named = Tracked::Named([1, 2, 3].map(hash).into());
+        let mut registry = registry(&named).with_blocks(&[(hash(1), 80), (hash(9), 7)].into());
+        register(&mut registry, 1, 2, 1000);
+        register(&mut registry, 2, 9, 1000);
+        let roll = registry.view().roll();
+        let files = roll.files(1030, MOST);
+        let seen: Vec<_> = files
+            .iter()
+            .map(|file| (file.hash, file.blocks, file.peers, file.good))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (hash(2), None, 9, 0),
+                (hash(1), Some(80), 2, 1),
+                (hash(3), None, 0, 0)
+            ]
+        );
+        assert!(files[1].registered[0].record.good && files[1].registered[0].own);
+        assert_eq!(files[1].registered.len(), 2);
+        assert_eq!((roll.tracked(), roll.figures().peers), (3, 11));
+        assert!(
+            roll.files(1060, MOST).iter().all(|file| file.peers == 0),
+            "all have expired"
+        );
+    }
+
+    #[test]
+    fn no_more_is_told_than_was_asked_for() {
+        let mut registry = registry(&Tracked::Any);
+        for (file, peers) in [(1, 2), (2, 9), (3, 5)] {
+            register(&mut registry, file, peers, 1000);
+        }
+        let roll = registry.view().roll();
+        assert_eq!((roll.tracked(), roll.figures().files), (3, None));
+        let most = Most {
+            files: 2,
+            peers: 4,
+            all_peers: 6,
+        };
+        let files = roll.files(1000, most);
+        let seen: Vec<_> = files.iter().map(|file| (file.hash, file.peers)).collect();
+        assert_eq!(
+            seen,
+            [(hash(2), 9), (hash(3), 5)],
+            "those with the most peers"
+        );
+        let listed = files.iter().map(|file| file.registered.len());
+        assert!(listed.clone().all(|count| count <= 4) && listed.sum::<usize>() == 6);
+    }
+
+    #[test]
+    fn who_registers_another_is_not_that_one() {
+        let mut registry = registry(&Tracked::Any);
+        let peer = SocketAddrV4::new([192, 0, 2, 1].into(), 9000);
+        let other = IpAddr::from([192, 0, 2, 2]);
+        registry
+            .subscribe(&hash(1), peer, other, false, 1000)
+            .expect("room");
+        assert!(!registry.view().roll().files(1000, MOST)[0].registered[0].own);
+    }
+
+    #[test]
+    fn a_roll_that_is_handed_over_shows_what_comes_later() {
+        let (ours, theirs) = passing::pair().expect("a pair");
+        let mut registry = registry(&Tracked::Any);
+        registry
+            .view()
+            .roll()
+            .send(ours.as_fd())
+            .expect("it is sent");
+        let passed = passing::receive(theirs.as_fd()).expect("a message");
+        let roll = Roll::taken(passed.expect("one")).expect("a roll");
+        register(&mut registry, 7, 3, 1000);
+        assert_eq!(
+            roll.files(1000, MOST),
+            registry.view().roll().files(1000, MOST)
+        );
+        assert_eq!(roll.figures(), registry.view().roll().figures());
+        passing::send(ours.as_fd(), b"nonsense", &[]).expect("it is sent");
+        let passed = passing::receive(theirs.as_fd()).expect("a message");
+        assert!(Roll::taken(passed.expect("one")).is_err());
+    }
+}
