@@ -21,7 +21,8 @@ use crate::logging;
 use crate::sys::pipe::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;
-use crate::tracker::registry::{Registry, Tracked};
+use crate::tracker::registry::Registry;
+use crate::tracker::roll::Roll;
 use crate::tracker::state::{self, LoadError};
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, REQUEST_LEN, Request, RequestError, Response};
@@ -30,6 +31,9 @@ use owner::Owner;
 
 /// Reads the operator's wishes.
 pub type ReadPolicy = Box<dyn Fn() -> anyhow::Result<Policy> + Send + Sync>;
+
+/// Tells whom it concerns that there is another registry.
+pub type Tell = Box<dyn Fn(&Roll) + Send + Sync>;
 
 /// What a session begins with.
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub struct TrackerService {
     current: RwLock<Current>,
     /// How the operator's wishes are read again.
     read_policy: Option<ReadPolicy>,
+    /// Who is told where another registry takes the place of the one before.
+    tell: Option<Tell>,
     /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
     /// which a fork copies.
     seed: u64,
@@ -60,6 +66,7 @@ impl TrackerService {
                 view: registry.view(),
             }),
             read_policy: None,
+            tell: None,
             seed: fastrand::u64(..),
             owner: Mutex::new(Owner::new(registry)),
         }
@@ -108,6 +115,19 @@ impl TrackerService {
         }
     }
 
+    /// Tells of another registry in this way.
+    pub fn with_tell(self, tell: Tell) -> Self {
+        Self {
+            tell: Some(tell),
+            ..self
+        }
+    }
+
+    /// The registry as it is, and will be unless another one takes its place.
+    pub fn roll(&self) -> Roll {
+        self.current().view.roll()
+    }
+
     /// Follows another policy from now on: peers that it does not allow are forgotten, the others are kept. Answers
     /// whether it is another one.
     ///
@@ -118,6 +138,9 @@ impl TrackerService {
             return Ok(false);
         }
         let view = self.owner().adopt(&policy, seconds_since_epoch(now))?;
+        if let Some(tell) = &self.tell {
+            tell(&view.roll());
+        }
         let policy = Arc::new(policy);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Current { policy, view };
         Ok(true)
@@ -191,19 +214,7 @@ impl Service for TrackerService {
     }
 
     fn status(&self) -> Vec<String> {
-        let Current { policy, view } = self.current();
-        let files = match &policy.tracked {
-            Tracked::Any => "any".into(),
-            Tracked::Named(hashes) => hashes.len().to_string(),
-        };
-        vec![
-            format!("files: {files}"),
-            format!(
-                "peers: {} registered, room for {}",
-                view.len(),
-                view.capacity()
-            ),
-        ]
+        self.current().view.roll().figures().lines()
     }
 
     fn regret(&self) -> Vec<u8> {

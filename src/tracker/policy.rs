@@ -3,7 +3,7 @@
 //! The child that serves a connection asks, to answer its client; the parent asks again, before it believes the
 //! child. The source is the address of the connection, which the parent knows by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct Policy {
     pub good_ips: BTreeSet<Ipv4Addr>,
     /// Whether private addresses are refused.
     pub ban_private: bool,
+    /// How many blocks the files have whose cascade files are there.
+    pub blocks: BTreeMap<CascadeHash, u32>,
 }
 
 /// Why a request is refused. What is displayed is sent to the client.
@@ -145,6 +147,7 @@ mod tests {
             tracked: Tracked::Named([HASH].into()),
             good_ips: [[192, 0, 2, 1].into()].into(),
             ban_private: false,
+            blocks: BTreeMap::new(),
         }
     }
 

@@ -18,11 +18,12 @@ const AT_ONCE: [&str; 5] = ["files", "good-ip", "good-ips", "ban-private", "open
 /// # Errors
 /// Where a cascade file cannot be read, and where nothing is wanted.
 pub fn policy(options: &Tracker, open: Open<'_>) -> anyhow::Result<Policy> {
-    let hashes: BTreeSet<_> = options
+    let named: Vec<_> = options
         .targets
         .iter()
-        .map(|target| target::hash_of(target, open))
+        .map(|target| target::describe(target, open))
         .collect::<anyhow::Result<_>>()?;
+    let hashes: BTreeSet<_> = named.iter().map(|(hash, _)| *hash).collect();
     let tracked = if options.open {
         Tracked::Any
     } else if hashes.is_empty() {
@@ -37,6 +38,10 @@ pub fn policy(options: &Tracker, open: Open<'_>) -> anyhow::Result<Policy> {
         tracked,
         good_ips: options.good_ip.iter().copied().collect(),
         ban_private: options.ban_private,
+        blocks: named
+            .into_iter()
+            .filter_map(|(hash, blocks)| Some((hash, blocks?)))
+            .collect(),
     })
 }
 

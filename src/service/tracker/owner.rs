@@ -196,10 +196,12 @@ impl Owner {
     /// answered; a reader of the one before sees that as it was.
     pub fn adopt(&mut self, policy: &Policy, now: u32) -> io::Result<View> {
         if self.registry.track(&policy.tracked) {
+            self.registry.describe(&policy.blocks);
             self.to_review = self.registry.extent();
         } else {
             let before = self.registry.view();
-            self.registry = self.registry.successor(&policy.tracked)?;
+            let successor = self.registry.successor(&policy.tracked)?;
+            self.registry = successor.with_blocks(&policy.blocks);
             for registration in before.registrations() {
                 // What is refused is not allowed any more.
                 let _ = self.restore(&Saved::from(registration), policy, now);
