@@ -107,6 +107,12 @@ impl Geometry {
         self.length
     }
 
+    /// Bytes of so many blocks, at most those of the data file.
+    pub fn bytes_of(self, blocks: u32) -> u64 {
+        let bytes = u64::from(blocks).saturating_mul(self.block_size);
+        bytes.min(self.length)
+    }
+
     /// Bytes of every block but the last.
     pub fn block_size(self) -> u64 {
         self.block_size

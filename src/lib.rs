@@ -59,6 +59,7 @@ pub mod output;
 pub mod server;
 pub mod service;
 pub mod share;
+pub mod status;
 pub mod store;
 pub mod sys;
 pub mod text;

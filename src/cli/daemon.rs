@@ -20,6 +20,14 @@ pub struct DaemonOptions {
     pub log: LogOptions,
 }
 
+/// Who is told how a daemon is.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StatusOptions {
+    /// Tell how it is at this Unix socket: see cascade status
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub control: Option<PathBuf>,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct LogOptions {

@@ -13,10 +13,10 @@ use std::ffi::OsString;
 use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use daemon::{ConfigOptions, DaemonOptions, LogOptions};
+pub use daemon::{ConfigOptions, DaemonOptions, LogOptions, StatusOptions};
 pub use local::{Create, Info, Verify};
 pub use serving::{Echo, EchoClient, EchoServe, EchoSide, LimitOptions, ServerOptions, Tracker};
-pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell};
+pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell, Status};
 pub use transfer::{Get, List, Peer, Reporting, Share, Sources};
 pub(crate) use values::wanted;
 pub use values::{Target, Wanted};
@@ -95,6 +95,8 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
+    /// Show how a tracker or a peer is that runs
+    Status(Status),
     /// Share files in one go: describe them, run a tracker and a peer, print the line to run elsewhere
     Share(Share),
     /// Echo lines: a server to try the models with, and its client

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::daemon::{ConfigOptions, DaemonOptions};
-use super::values::{Target, duration, patience, pool_size, target_parser};
+use super::daemon::{ConfigOptions, DaemonOptions, StatusOptions};
+use super::values::{Target, duration, http_address, patience, pool_size, target_parser};
 use crate::confine::ConfineOptions;
 use crate::net::address::{ListenAddress, Port};
 use crate::server::{Model, limits};
@@ -88,6 +88,12 @@ pub struct Tracker {
     /// How it gets on with what runs it.
     #[command(flatten)]
     pub daemon: DaemonOptions,
+    /// Who is told how it is.
+    #[command(flatten)]
+    pub status: StatusOptions,
+    /// Show how it is to browsers, and to Prometheus, at this address
+    #[arg(long, value_name = "ADDR:PORT", value_parser = http_address)]
+    pub http: Vec<ListenAddress>,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,

@@ -1,12 +1,12 @@
-//! Commands that measure and explain: `compare`, `help`, `completions`.
+//! Commands that look, measure and explain: `status`, `compare`, `help`, `completions`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
-use super::values::seconds;
+use super::values::{patience, seconds};
 use crate::compare::plan::ServiceKind;
 use crate::server::Model;
 
@@ -61,6 +61,20 @@ pub enum Role {
     Crashable,
     /// Serves lists from a registry that it has filled.
     Registry,
+}
+
+/// `cascade status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Wait so long for an answer
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "5s")]
+    pub timeout: Duration,
+    /// The control socket of the server: what was given with --control
+    #[arg(value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    pub socket: PathBuf,
 }
 
 /// `cascade help`

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use super::daemon::{ConfigOptions, DaemonOptions};
+use super::daemon::{ConfigOptions, DaemonOptions, StatusOptions};
 use super::serving::{LimitOptions, ServerOptions};
 use super::values::{Target, Wanted, duration, rate, target_parser, wanted_parser};
 use crate::confine::ConfineOptions;
@@ -131,6 +131,9 @@ pub struct Peer {
     /// How it gets on with what runs it.
     #[command(flatten)]
     pub daemon: DaemonOptions,
+    /// Who is told how it is.
+    #[command(flatten)]
+    pub status: StatusOptions,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,

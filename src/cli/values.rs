@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::hash::CascadeHash;
+use crate::net::address::ListenAddress;
 use crate::net::link::{Link, LinkError, SCHEME};
 
 /// A file on the network: by its hash, or by its cascade file.
@@ -84,6 +85,18 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
         Ok(ByteSize(0)) => Err("a rate is at least one byte per second".into()),
         Ok(ByteSize(rate)) => Ok(rate),
         Err(_) => Err("a rate is bytes per second, or has a unit: 500000, 500KiB, 2MiB".into()),
+    }
+}
+
+/// Where others may look: an address is needed, for a page that tells who serves what is not for everybody by mistake.
+pub(super) fn http_address(text: &str) -> Result<ListenAddress, String> {
+    match text.parse::<ListenAddress>() {
+        Ok(address) if address.host.is_some() => Ok(address),
+        Ok(address) => Err(format!(
+            "an address is needed as well: 127.0.0.1:{0}, or 0.0.0.0:{0} for everybody",
+            address.port
+        )),
+        Err(error) => Err(error.to_string()),
     }
 }
 

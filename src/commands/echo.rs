@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -56,7 +56,7 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
     }
     let listen = Listen::chosen(&options.listen, ListenAddress::any(0))?;
     let listeners = listen.open(&mut limits)?;
-    let (manager, ledger) = (Manager::of_environment(), Rc::new(Ledger::new()?));
+    let (manager, ledger) = (Manager::of_environment(), Arc::new(Ledger::new()?));
     let service = service(&options, &confinement)?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
@@ -71,6 +71,7 @@ fn serve(options: EchoServe) -> anyhow::Result<Status> {
     confinement.enter(Role::Server {
         threads: model.has_threads(),
         tables: false,
+        tells: None,
     })?;
     log::info!("{confinement}");
     manager.ready(&listening_on(&listeners));

@@ -66,6 +66,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         limits: limits(Limits::default(), &options.limits),
         daemon: false,
         seed_only: false,
+        control: None,
         told: None,
         witnessed: false,
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),

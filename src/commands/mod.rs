@@ -16,6 +16,7 @@ mod limits;
 pub mod list;
 pub mod peer;
 pub mod share;
+pub mod status;
 pub mod target;
 pub mod tracker;
 pub mod verify;
@@ -80,6 +81,7 @@ fn run(Understood { cli, said }: Understood) -> anyhow::Result<Status> {
         Command::List(options) => list::run(&options),
         Command::Get(options) => get::run(options),
         Command::Peer(options) => peer::run(options, said),
+        Command::Status(options) => status::run(&options),
         Command::Share(options) => share::run(options),
         Command::Echo(options) => echo::run(options),
         Command::Compare(options) => compare::run(&options),

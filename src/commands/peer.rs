@@ -63,6 +63,7 @@ fn settings(mut options: cli::Peer, said: Said) -> anyhow::Result<Settings> {
         limits: limits_with_pool(Limits::default(), &options.limits, options.server.pool),
         daemon: true,
         seed_only: false,
+        control: options.status.control,
         told: None,
         witnessed: false,
         seed_for: Duration::ZERO,

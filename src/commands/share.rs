@@ -195,6 +195,7 @@ fn seeding(
         limits: Limits::default(),
         daemon: true,
         seed_only: true,
+        control: None,
         told: Some(Arc::new(teller)),
         witnessed: options.copies.is_some(),
         seed_for: Duration::ZERO,

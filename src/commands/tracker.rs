@@ -7,7 +7,7 @@ mod wishes;
 use std::fs::File;
 use std::hash::RandomState;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -27,6 +27,10 @@ use crate::net::address::ListenAddress;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::{ReadPolicy, TrackerService};
+use crate::status::doors::Doors;
+use crate::status::report::About;
+use crate::status::reporter::Reporter;
+use crate::status::tracker::TrackerSource;
 use crate::store::atomic;
 use crate::sys::signals::Signals;
 use crate::text::{count, escape_path};
@@ -59,7 +63,12 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     let service = service.with_policy_from(read_again(said, reader));
     let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     let listeners = listen.open(&mut limits)?;
-    let (manager, ledger) = (Manager::of_environment(), Rc::new(Ledger::new()?));
+    let (manager, ledger) = (Manager::of_environment(), Arc::new(Ledger::new()?));
+    let doors = Doors::open(
+        options.status.control.as_deref(),
+        &options.http,
+        &confinement,
+    )?;
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
         Signal::SIGTERM,
@@ -70,10 +79,23 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     ])
     .and_then(|signals| manager.watch(signals, &ledger))
     .context("cannot catch signals")?;
+    doors.announce()?;
+    let source = TrackerSource {
+        about: About::now(&listeners)?,
+        ledger: Arc::clone(&ledger),
+        roll: service.roll(),
+        answers: None,
+    };
+    let reporter = Reporter::start(doors, source, &confinement)?;
+    let service = match &reporter {
+        Some(reporter) => service.with_listener(reporter.pid(), reporter.tell()),
+        None => service,
+    };
     confinement.leave()?;
     confinement.enter(Role::Server {
         threads: options.server.model.has_threads(),
         tables: true,
+        tells: reporter.as_ref().map(Reporter::descriptor),
     })?;
     log::info!("{confinement}");
     manager.ready(&listening_on(&listeners));
@@ -87,6 +109,9 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
         &signals,
     )
     .context("cannot go on serving")?;
+    if let Some(reporter) = &reporter {
+        reporter.stop();
+    }
     if let Some(path) = &options.state {
         save(&service, path)?;
     }

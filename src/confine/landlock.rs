@@ -31,6 +31,10 @@ pub fn restrict(role: Role<'_>) -> anyhow::Result<()> {
         Role::Announcer { ports } => ports.iter().try_fold(ruleset, connect)?,
         Role::Worker { port } => connect(ruleset, &port)?,
         Role::Downloader { directory } => beneath(ruleset, directory)?,
+        Role::Reporter { directory: None } => ruleset,
+        Role::Reporter {
+            directory: Some(directory),
+        } => ruleset.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?,
         Role::Outside { writes: None } => ruleset,
         Role::Reader => {
             let rights = AccessFs::ReadFile | AccessFs::ReadDir;

@@ -23,10 +23,12 @@ pub mod seccomp;
 pub mod user;
 
 use std::fmt;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use nix::unistd::{Gid, Uid};
 
 use crate::faults;
 use crate::sys;
@@ -67,6 +69,8 @@ pub enum Role<'a> {
         threads: bool,
         /// It makes shared memory, also later.
         tables: bool,
+        /// It hands that over through this descriptor.
+        tells: Option<RawFd>,
     },
     /// Asks a tracker: no path, and no other port.
     Announcer {
@@ -87,6 +91,11 @@ pub enum Role<'a> {
     },
     /// Hashes a file that is open, alone.
     Hasher,
+    /// Starts those who tell how a server is, and removes their socket.
+    Reporter {
+        /// From there.
+        directory: Option<BorrowedFd<'a>>,
+    },
     /// Reads files, for a confined process.
     Reader,
     /// Does for a confined process what takes a path.
@@ -158,6 +167,11 @@ impl Confinement {
             "cannot change the root directory: only root can"
         );
         Ok(self)
+    }
+
+    /// As whom this process goes on, where it changes its user.
+    pub fn user(&self) -> Option<(Uid, Gid)> {
+        self.user.as_ref().map(Identity::numbers)
     }
 
     /// Gives up the rights of root, where that was asked for, for good.

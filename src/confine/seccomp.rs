@@ -28,7 +28,7 @@ pub fn filter(role: Role<'_>) -> anyhow::Result<()> {
     let Lists { allowed } = lists(role)?;
     let finds_files = matches!(
         role,
-        Role::Downloader { .. } | Role::Outside { .. } | Role::Reader
+        Role::Downloader { .. } | Role::Outside { .. } | Role::Reader | Role::Reporter { .. }
     );
     let of = |calls: &[&[c_long]]| -> BTreeMap<i64, Vec<SeccompRule>> {
         let calls = calls.iter().copied().flatten();
@@ -72,9 +72,17 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
     // Those that the first filters answer must pass this one.
     lists.allow_all(&[ALWAYS, ALWAYS_OLD, FIND, FIND_OLD, &[libc::SYS_clone3]]);
     match role {
-        Role::Server { threads, tables } => {
+        Role::Server {
+            threads,
+            tables,
+            tells,
+        } => {
             if tables {
                 lists.allow(&[libc::SYS_memfd_create, libc::SYS_ftruncate]);
+            }
+            if let Some(fd) = tells {
+                // A child has no socket with this number that takes descriptors.
+                lists.allow_where(libc::SYS_sendmsg, &[(0, SeccompCmpOp::Eq, fd as u64)])?;
             }
             lists.allow_all(&[TALK, SERVE, SERVE_OLD]);
             if threads {
@@ -113,6 +121,13 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
         Role::Hasher => {
             lists.allow(TALK);
             lists.alone()?;
+        }
+        Role::Reporter { .. } => {
+            // For the servers that it starts, that they may be what they are and confine themselves.
+            lists.allow_all(&[TALK, SERVE, SERVE_OLD, CHILDREN, CHILDREN_OLD]);
+            lists.allow(&[libc::SYS_unlinkat]);
+            lists.processes()?;
+            lists.confine_further();
         }
         Role::Reader => {
             lists.allow_all(&[TALK, &[libc::SYS_sendmsg, libc::SYS_memfd_create]]);

@@ -75,6 +75,11 @@ impl Identity {
         })
     }
 
+    /// The user and its group.
+    pub fn numbers(&self) -> (Uid, Gid) {
+        (self.user, self.group)
+    }
+
     /// Becomes this user, for good. What is to die with its parent still does, though the system forgets that with a
     /// change of user.
     ///

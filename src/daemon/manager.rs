@@ -13,6 +13,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,11 +84,11 @@ impl Manager {
     ///
     /// # Errors
     /// Where the system has no descriptor left.
-    pub fn watch(&self, signals: Signals, ledger: &Rc<Ledger>) -> io::Result<Signals> {
+    pub fn watch(&self, signals: Signals, ledger: &Arc<Ledger>) -> io::Result<Signals> {
         if self.0.is_none() {
             return Ok(signals);
         }
-        let (manager, ledger) = (self.clone(), Rc::clone(ledger));
+        let (manager, ledger) = (self.clone(), Arc::clone(ledger));
         signals.watched_by(Rc::new(Serving { manager, ledger }), self.beat())
     }
 
@@ -166,7 +167,7 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
 #[derive(Debug)]
 struct Serving {
     manager: Manager,
-    ledger: Rc<Ledger>,
+    ledger: Arc<Ledger>,
 }
 
 impl Watcher for Serving {

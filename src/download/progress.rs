@@ -36,6 +36,8 @@ pub enum Figure {
     GivenUp,
     /// Milliseconds that the download took.
     Milliseconds,
+    /// How far the file is, for those who tell of it.
+    Stage,
 }
 
 impl Progress {
@@ -45,8 +47,16 @@ impl Progress {
     /// Where the memory cannot be had.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            cells: Shared::new(Figure::Milliseconds as usize + 1)?,
+            cells: Shared::new(Figure::Stage as usize + 1)?,
         })
+    }
+
+    /// From now on this process and its children only look.
+    ///
+    /// # Errors
+    /// As mprotect(2).
+    pub fn protect(&self) -> io::Result<()> {
+        self.cells.protect()
     }
 
     /// The cell of a figure.

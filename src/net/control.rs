@@ -31,7 +31,7 @@ const BACKLOG: i32 = 64;
 /// How long another server may take to begin that has the same path, and one that was killed to end with all of its
 /// children; and how often is looked whether it has.
 const CHANGING: Duration = Duration::from_secs(1);
-const AGAIN: Duration = Duration::from_millis(10);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The socket, and its file.
 #[derive(Debug)]

@@ -215,8 +215,7 @@ impl Item {
 
     /// Bytes of verified blocks, at most the length of the file.
     pub fn verified_bytes(&self) -> u64 {
-        let bytes = u64::from(self.present.count()).saturating_mul(self.geometry.block_size());
-        bytes.min(self.geometry.length())
+        self.geometry.bytes_of(self.present.count())
     }
 
     /// The file as events name it.

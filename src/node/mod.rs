@@ -25,6 +25,7 @@ pub mod handover;
 pub mod item;
 mod metadata;
 mod roles;
+pub mod status;
 mod supervisor;
 mod throttle;
 pub mod told;
@@ -34,7 +35,7 @@ pub use files::{FileList, FileSpec, ReadList};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort};
 use crate::net::resolve;
 use crate::server::{Limits, Model, limits};
+use crate::status::doors::Doors;
 use crate::sys::pipe::Sender;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
@@ -89,6 +91,8 @@ pub struct Settings {
     pub seed_for: Duration,
     /// Give up when nothing arrived for this long.
     pub timeout: Option<Duration>,
+    /// The socket at which it tells how it is.
+    pub control: Option<PathBuf>,
     /// How the processes that face strangers are confined.
     pub confinement: Confinement,
     /// What the service manager hears of it.
@@ -161,6 +165,7 @@ fn run_with(
         Some(listen) => listen.open(&mut settings.limits)?,
         None => Vec::new(),
     };
+    let mut doors = Doors::open(settings.control.as_deref(), &[], &settings.confinement)?;
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
     let signals = settings.vitals.watch(catch()?)?;
     let settings = &inside(settings)?;
@@ -169,8 +174,39 @@ fn run_with(
     settings.confinement.leave()?;
     settings.confinement.gain_nothing()?;
     log::log!(level(settings), "{}", settings.confinement);
+    let world = World {
+        trackers,
+        peers,
+        listeners,
+        reader,
+    };
+    let end = run_in(world, settings, &mut doors, &signals);
+    doors.stop();
+    end
+}
+
+/// What a node has of its surroundings.
+struct World {
+    trackers: Vec<TrackerAddress>,
+    peers: Vec<SocketAddr>,
+    listeners: Vec<TcpListener>,
+    reader: Option<Reader<FileList>>,
+}
+
+fn run_in(
+    world: World,
+    settings: &Settings,
+    doors: &mut Doors,
+    signals: &Signals,
+) -> anyhow::Result<End> {
+    let World {
+        trackers,
+        peers,
+        listeners,
+        reader,
+    } = world;
     let list = settings.files.all()?;
-    let (files, status) = match metadata::obtain(&list, settings, &trackers, &peers, &signals)? {
+    let (files, status) = match metadata::obtain(&list, settings, &trackers, &peers, signals)? {
         Obtained::Files(files, status) => (files, status),
         Obtained::Stopped(signal) => return Ok(End::Signal(signal)),
     };
@@ -190,8 +226,9 @@ fn run_with(
     };
     let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, status)?;
     supervisor.read_list_with(reader);
-    let end = supervisor.run(&signals)?;
-    supervisor.stop(&signals)?;
+    supervisor.tell_at(doors);
+    let end = supervisor.run(signals)?;
+    supervisor.stop(signals)?;
     Ok(end)
 }
 

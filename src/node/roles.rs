@@ -57,6 +57,7 @@ pub fn start_listener(
     let role = Role::Server {
         threads: model.has_threads(),
         tables: false,
+        tells: None,
     };
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
         report((|| {

@@ -103,6 +103,14 @@ impl Ledger {
         ours.then(|| self.cells[UNSAID].swap(0, Ordering::Relaxed))
     }
 
+    /// From now on this process and its children only read here.
+    ///
+    /// # Errors
+    /// As mprotect(2).
+    pub fn protect(&self) -> io::Result<()> {
+        self.cells.protect()
+    }
+
     /// The figures as they are now.
     pub fn tally(&self) -> Tally {
         // Ends first: whoever ends meanwhile counts as there, and nobody as gone who had not come.

@@ -34,6 +34,26 @@ impl Tally {
         }
     }
 
+    /// How many were let in.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// How many were not.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away
+    }
+
+    /// Bytes that were sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// How many ended so.
+    pub fn ended(&self, outcome: Outcome) -> u64 {
+        self.ended.get(&outcome).copied().unwrap_or_default()
+    }
+
     /// How many there are now.
     pub fn live(&self) -> u64 {
         self.accepted.saturating_sub(self.ended.values().sum())

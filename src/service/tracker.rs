@@ -49,7 +49,7 @@ pub struct TrackerService {
     /// How the operator's wishes are read again.
     read_policy: Option<ReadPolicy>,
     /// Who is told where another registry takes the place of the one before.
-    tell: Option<Tell>,
+    tell: Option<(Pid, Tell)>,
     /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
     /// which a fork copies.
     seed: u64,
@@ -115,10 +115,10 @@ impl TrackerService {
         }
     }
 
-    /// Tells of another registry in this way.
-    pub fn with_tell(self, tell: Tell) -> Self {
+    /// Tells of another registry in this way a process of ours, which nobody else starts again.
+    pub fn with_listener(self, pid: Pid, tell: Tell) -> Self {
         Self {
-            tell: Some(tell),
+            tell: Some((pid, tell)),
             ..self
         }
     }
@@ -138,7 +138,9 @@ impl TrackerService {
             return Ok(false);
         }
         let view = self.owner().adopt(&policy, seconds_since_epoch(now))?;
-        if let Some(tell) = &self.tell {
+        if let Some((_, tell)) = &self.tell
+            && !view.roll().is_same(&self.roll())
+        {
             tell(&view.roll());
         }
         let policy = Arc::new(policy);
@@ -227,6 +229,14 @@ impl Service for TrackerService {
     }
 
     fn child_ended(&self, pid: Pid, well: bool) -> bool {
+        if self
+            .tell
+            .as_ref()
+            .is_some_and(|(listener, _)| *listener == pid)
+        {
+            log::warn!("the process that tells the status has ended: nobody is told any more");
+            return true;
+        }
         self.owner().child_ended(pid, well)
     }
 }

@@ -160,6 +160,7 @@ impl TrackerPlace {
         confinement.enter(Role::Server {
             threads: false,
             tables: false,
+            tells: None,
         })?;
         let (model, listeners) = (Model::Process, &self.listeners);
         server::serve(model, listeners, &service, &limits, &ledger, signals).context("cannot serve")

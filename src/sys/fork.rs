@@ -33,10 +33,17 @@ const UNABLE: u8 = 71;
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
 pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Result<Pid> {
-    let kept = Kept::of(keep);
+    spawn_leaf_keeping(&Kept::of(keep), body)
+}
+
+/// The same for one that owns what it keeps, as its copy of the parent's memory does.
+///
+/// # Errors
+/// As [`spawn_leaf`].
+pub fn spawn_leaf_keeping(kept: &Kept, body: impl FnOnce() -> u8) -> io::Result<Pid> {
     spawn_other(kept.parent, || {
         signals::become_leaf()?;
-        close_others(&kept, &[])?;
+        close_others(kept, &[])?;
         SigSet::all().thread_unblock()?;
         Ok(body())
     })

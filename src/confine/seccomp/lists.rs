@@ -190,7 +190,7 @@ impl Lists {
         }
         // What is shared with a process of one's own, and nothing that is executed.
         self.allow_where(libc::SYS_mmap, &[(2, SeccompCmpOp::MaskedEq(EXECUTE), 0)])?;
-        if let Role::Server { .. } | Role::Downloader { .. } = role {
+        if let Role::Server { .. } | Role::Downloader { .. } | Role::Reporter { .. } = role {
             self.allow_where(
                 libc::SYS_socketpair,
                 &[(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)],

@@ -31,7 +31,10 @@ impl Supervisor<'_> {
             Some(signal) => format!("signal {} ({signal})", signal as i32),
             None => format!("exit status {}", status.unwrap_or_default()),
         };
-        if self.has_left(pid) {
+        let doors = self.doors.as_mut();
+        if doors.is_some_and(|doors| doors.ended(pid, &how)) {
+            // It was said, and it is started again.
+        } else if self.has_left(pid) {
             // What it was at is not wanted any more.
         } else if self.listener == Role::Running(pid) {
             log::warn!("the listener ended: {how}; it is started again");

@@ -1,7 +1,7 @@
 //! Files that come and go while the node runs: when it is asked to, the supervisor reads the list of files again.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -11,13 +11,16 @@ use nix::unistd::Pid;
 use super::stop::signal;
 use super::{Item, Role, Stage, Supervisor, roles};
 use crate::confine::reader::Reader;
-use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
 use crate::logging::{self, complain};
 use crate::node::files::{FileList, FileSpec, Wanted};
 use crate::node::handover::Handover;
 use crate::node::open_file;
+use crate::node::status::{NodeSource, publish};
 use crate::service::blocks::Change;
+use crate::status::rates::Rates;
+use crate::status::service::Source;
+use crate::status::words;
 use crate::text::{escape_path, without_errno};
 
 impl Supervisor<'_> {
@@ -68,6 +71,7 @@ impl Supervisor<'_> {
         for index in (0..self.items.len()).rev() {
             if !stays(&self.items[index]) {
                 let item = self.items.remove(index);
+                self.retell = true;
                 self.display.remove(index);
                 gone.push(item.hash);
                 self.let_go(item);
@@ -149,6 +153,7 @@ impl Supervisor<'_> {
                 Ok(Some(item)) => {
                     self.tell_start(&item);
                     self.items.push(item);
+                    self.retell = true;
                     self.display.add();
                 }
                 Err(error) => complain(&error),
@@ -212,29 +217,9 @@ impl Supervisor<'_> {
 
     /// Logs how the node is, for which a signal asked.
     pub(super) fn log_status(&self) {
-        let mut lines = if self.place.listeners.is_empty() {
-            Vec::new()
-        } else {
-            self.ledger.tally().status()
-        };
-        let complete = |item: &&Item| item.stage == Stage::Complete;
-        let given_up = |item: &&Item| matches!(item.stage, Stage::GivenUp(_));
-        let verified: u64 = self.items.iter().map(Item::verified_bytes).sum();
-        let all: u64 = self.items.iter().map(|item| item.geometry.length()).sum();
-        lines.push(format!(
-            "files: {}, {} complete, {} given up, {verified} of {all} bytes verified",
-            self.items.len(),
-            self.items.iter().filter(complete).count(),
-            self.items.iter().filter(given_up).count(),
-        ));
-        let sum = |figure| -> u64 {
-            self.items
-                .iter()
-                .map(|item| item.progress.get(figure))
-                .sum()
-        };
-        lines.push(format!("bytes: {} received", sum(Figure::Received)));
-        lines.push(format!("peers: {} downloaded from", sum(Figure::Peers)));
+        self.items.iter().for_each(publish);
+        let source = NodeSource::new(&self.about, &self.ledger, &self.items);
+        let mut lines = words::block(&source.status(&Rates::default(), SystemTime::now()));
         lines.push(format!("children: {}", self.children().len()));
         logging::status(&lines);
     }

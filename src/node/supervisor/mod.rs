@@ -20,6 +20,7 @@ use super::display::{Display, REDRAW};
 use super::files::{FileList, Wanted};
 use super::handover::Handover;
 use super::item::{Item, Stage};
+use super::status::{NodeSource, publish};
 use super::throttle::Throttle;
 use super::{End, Place, Settings, TrackerAddress, announce_listeners, roles};
 use crate::confine::reader::Reader;
@@ -30,6 +31,9 @@ use crate::net::bucket::Bucket;
 use crate::net::listen;
 use crate::server::{Ledger, Limits};
 use crate::service::blocks::News;
+use crate::status::doors::Doors;
+use crate::status::report::About;
+use crate::status::service::Source;
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -63,7 +67,11 @@ pub struct Supervisor<'a> {
     handover: Handover,
     limits: Limits,
     /// What became of the connections that were served.
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
+    /// Who tells how this node is, and whether there is more to tell than they know.
+    doors: Option<&'a mut Doors>,
+    retell: bool,
+    about: About,
     /// The download limit, which all workers keep together.
     download: Option<Arc<Bucket>>,
     listener: Role,
@@ -128,7 +136,10 @@ impl<'a> Supervisor<'a> {
                 turns,
                 ..settings.limits.clone()
             },
-            ledger: Ledger::new()?,
+            ledger: Arc::new(Ledger::new()?),
+            doors: None,
+            retell: false,
+            about: About::now(&place.listeners)?,
             listener: if serves { Role::Due(now) } else { Role::None },
             place,
             announcers: trackers
@@ -148,6 +159,11 @@ impl<'a> Supervisor<'a> {
         })
     }
 
+    /// Tells there how it is.
+    pub fn tell_at(&mut self, doors: &'a mut Doors) {
+        self.doors = Some(doors);
+    }
+
     /// Runs until everything is done, or a signal.
     ///
     /// # Errors
@@ -165,6 +181,7 @@ impl<'a> Supervisor<'a> {
             self.take_turns();
             self.start_downloaders();
             self.share_out_workers();
+            self.tell();
             self.display.update(&self.items);
             self.tell_status();
             if let Some(end) = self.end() {
@@ -186,10 +203,27 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Lets those tell how the node is who are asked, and know of all files.
+    fn tell(&mut self) {
+        self.items.iter().for_each(publish);
+        let retell = std::mem::take(&mut self.retell);
+        let Some(doors) = &mut self.doors else { return };
+        if retell {
+            doors.restart();
+        }
+        if doors.are_waiting() {
+            let source = Arc::new(NodeSource::new(&self.about, &self.ledger, &self.items));
+            doors.start(&(source as Arc<dyn Source>), &self.settings.confinement);
+        }
+    }
+
     /// How long nothing has to be looked at, unless a signal comes.
     fn pause(&self) -> Duration {
         let busy = |item: &Item| !matches!(item.stage, Stage::Complete | Stage::GivenUp(_));
-        let starting = !self.announced || self.listener.is_waiting();
+        let doors = self.doors.as_ref();
+        let starting = !self.announced
+            || self.listener.is_waiting()
+            || doors.is_some_and(|doors| doors.are_waiting());
         let ending = !self.settings.daemon || !self.leaving.is_empty();
         if starting || ending || self.items.iter().any(busy) {
             REDRAW

@@ -19,6 +19,9 @@ impl Supervisor<'_> {
     /// Where the children cannot be waited for.
     pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
         self.display.clear();
+        if let Some(doors) = &mut self.doors {
+            doors.stop();
+        }
         self.leave_trackers();
         let mut children = self.children();
         // The processes that say farewell end by themselves, within a second.
@@ -82,8 +85,9 @@ impl Supervisor<'_> {
             _ => None,
         });
         let leaving = self.leaving.iter().map(|(pid, _)| *pid);
+        let doors = self.doors.iter().flat_map(|doors| doors.processes());
         let roles = roles.filter_map(Role::pid);
-        roles.chain(of_items).chain(leaving).collect()
+        roles.chain(of_items).chain(leaving).chain(doors).collect()
     }
 }
 

@@ -277,6 +277,7 @@ fn adopt_another(service: &TrackerService) -> Vec<Duration> {
         tracked: Tracked::Named(kept.chain(new).collect()),
         good_ips: [[10, 0, 0, 1].into()].into(),
         ban_private: false,
+        blocks: Default::default(),
     };
     let gone = *files.iter().nth(1).expect("a file");
     let peers = before.view.len();

@@ -1,0 +1,164 @@
+//! What peers have answered that were asked how much they have: a table that one process writes and others read.
+//!
+//! An entry is a file, a peer, and the number of its blocks. There is room for so many: a peer that was asked long ago
+//! makes room for another.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::hash::{CascadeHash, HASH_LEN};
+use crate::sys::shared::Shared;
+
+/// Entries; 192 KiB.
+const ENTRIES: usize = 4096;
+/// Words of an entry: the hash, the address, the answer.
+const HASH_WORDS: usize = HASH_LEN / 8;
+const WORDS: usize = HASH_WORDS + 2;
+/// In the word of an answer, above the number: there is one; it is that all blocks are there.
+const ANSWERED: u64 = 1 << 32;
+const ALL: u64 = 1 << 33;
+
+/// Who was asked about what.
+pub type Key = (CascadeHash, SocketAddrV4);
+
+/// What a peer said of the blocks that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// All are there.
+    All,
+    /// So many.
+    Some(u32),
+}
+
+impl Answer {
+    /// How many of so many blocks that is, where that can be said.
+    pub fn present(self, blocks: Option<u32>) -> Option<u32> {
+        match self {
+            Self::All => blocks,
+            Self::Some(present) => Some(blocks.map_or(present, |blocks| present.min(blocks))),
+        }
+    }
+
+    /// Whether it is all of them, where that can be said.
+    pub fn is_complete(self, blocks: Option<u32>) -> Option<bool> {
+        match self {
+            Self::All => Some(true),
+            Self::Some(present) => blocks.map(|blocks| present >= blocks),
+        }
+    }
+
+    fn word(self) -> u64 {
+        match self {
+            Self::All => ANSWERED | ALL,
+            Self::Some(present) => ANSWERED | u64::from(present),
+        }
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        match word {
+            word if word & ANSWERED == 0 => None,
+            word if word & ALL != 0 => Some(Self::All),
+            word => Some(Self::Some(word as u32)),
+        }
+    }
+}
+
+/// The table. Nobody but the process that made it can write there.
+#[derive(Debug)]
+pub struct Answers {
+    words: Shared<AtomicU64>,
+}
+
+impl Answers {
+    /// Nobody has answered yet.
+    ///
+    /// # Errors
+    /// Where the memory cannot be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            words: Shared::guarded(ENTRIES * WORDS)?,
+        })
+    }
+
+    /// How many entries there are: the places of [`Answers::set`].
+    pub const fn places() -> usize {
+        ENTRIES
+    }
+
+    /// Puts an answer at this place, or nothing, in place of what was there.
+    pub fn set(&self, place: usize, (hash, peer): &Key, answer: Option<Answer>) {
+        let Some(entry) = self.words.writing().as_chunks::<WORDS>().0.get(place) else {
+            return;
+        };
+        // While it is being written there is none.
+        entry[HASH_WORDS + 1].store(0, Relaxed);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        for (word, bytes) in entry.iter().zip(hash.0.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*bytes), Relaxed);
+        }
+        let address = u64::from(peer.ip().to_bits()) << 16 | u64::from(peer.port());
+        entry[HASH_WORDS].store(address, Relaxed);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        entry[HASH_WORDS + 1].store(answer.map_or(0, Answer::word), Relaxed);
+    }
+
+    /// All answers.
+    pub fn all(&self) -> HashMap<Key, Answer> {
+        let entries = self.words.as_chunks::<WORDS>().0.iter();
+        entries.filter_map(read).collect()
+    }
+}
+
+/// What an entry holds; nothing where it was written meanwhile.
+fn read(entry: &[AtomicU64; WORDS]) -> Option<(Key, Answer)> {
+    let before = entry[HASH_WORDS + 1].load(Relaxed);
+    std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+    let answer = Answer::from_word(before)?;
+    let mut hash = [0; HASH_LEN];
+    for (bytes, word) in hash.as_chunks_mut::<8>().0.iter_mut().zip(entry) {
+        *bytes = word.load(Relaxed).to_ne_bytes();
+    }
+    let address = entry[HASH_WORDS].load(Relaxed);
+    std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+    if entry[HASH_WORDS + 1].load(Relaxed) != before {
+        return None;
+    }
+    let peer = SocketAddrV4::new(Ipv4Addr::from((address >> 16) as u32), address as u16);
+    Some(((CascadeHash(hash), peer), answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> Key {
+        let peer = SocketAddrV4::new([192, 0, 2, number].into(), 9000);
+        (CascadeHash([number; 32]), peer)
+    }
+
+    #[test]
+    fn an_answer_is_there_until_another_takes_its_place() {
+        let answers = Answers::new().expect("memory");
+        assert!(answers.all().is_empty());
+        answers.set(0, &key(1), Some(Answer::All));
+        answers.set(Answers::places() - 1, &key(2), Some(Answer::Some(7)));
+        answers.set(Answers::places(), &key(3), Some(Answer::All));
+        let expected = [(key(1), Answer::All), (key(2), Answer::Some(7))];
+        assert_eq!(answers.all(), expected.into());
+        answers.set(0, &key(4), Some(Answer::Some(0)));
+        answers.set(Answers::places() - 1, &key(2), None);
+        assert_eq!(answers.all(), [(key(4), Answer::Some(0))].into());
+    }
+
+    #[test]
+    fn what_an_answer_says_depends_on_how_many_blocks_there_are() {
+        let said = |answer: Answer, blocks| (answer.present(blocks), answer.is_complete(blocks));
+        assert_eq!(said(Answer::All, Some(9)), (Some(9), Some(true)));
+        assert_eq!(said(Answer::All, None), (None, Some(true)));
+        assert_eq!(said(Answer::Some(3), Some(9)), (Some(3), Some(false)));
+        assert_eq!(said(Answer::Some(99), Some(9)), (Some(9), Some(true)));
+        assert_eq!(said(Answer::Some(3), None), (Some(3), None));
+    }
+}
