@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use common::browser::{chromium, load};
 use common::scene::Scene;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -214,7 +215,8 @@ fn the_page_shows_its_plots_in_a_browser_without_an_error() {
     };
     let scene = Scene::new();
     short_run(&scene);
-    let (dom, log) = load(&scene, chromium, "page.html");
+    let file = |name: &str| format!("file://{}", scene.path(name).display());
+    let (dom, log) = load(&scene, chromium, &file("page.html"));
     assert!(dom.contains("</html>"), "{dom}\n{log}");
     for plot in [
         "plot-connections",
@@ -232,39 +234,6 @@ fn the_page_shows_its_plots_in_a_browser_without_an_error() {
     let page = fs::read_to_string(scene.path("page.html")).expect("the page");
     let broken = page.replace("</body>", "<script>undefinedFunction()</script></body>");
     fs::write(scene.path("broken.html"), broken).expect("written");
-    let (_, log) = load(&scene, chromium, "broken.html");
+    let (_, log) = load(&scene, chromium, &file("broken.html"));
     assert!(log.contains("CONSOLE"), "{log}");
-}
-
-fn chromium() -> Option<&'static str> {
-    ["/usr/bin/chromium", "/usr/bin/chromium-browser"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-}
-
-/// The page as the browser has it in the end, and what the browser logged.
-fn load(scene: &Scene, chromium: &str, page: &str) -> (String, String) {
-    let profile = tempfile::tempdir().expect("a fresh profile");
-    let run = scene
-        .program(chromium)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-        ])
-        .args(["--no-first-run", "--disable-background-networking"])
-        .args(["--disable-component-update", "--disable-sync"])
-        .args([
-            "--enable-logging=stderr",
-            "--virtual-time-budget=2000",
-            "--dump-dom",
-        ])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("file://{}", scene.path(page).display()))
-        .start()
-        .finish_within(Duration::from_secs(60))
-        .assert_code(0);
-    scene.assert_nothing_left();
-    (run.stdout, run.stderr)
 }

@@ -343,6 +343,11 @@ fn the_examples_of_share_run() {
 }
 
 #[test]
+fn the_examples_of_status_run() {
+    examples_run("cascade-status", "1");
+}
+
+#[test]
 fn the_examples_of_compare_run() {
     examples_run("cascade-compare", "1");
 }
@@ -420,6 +425,7 @@ fn the_examples_of_each_page_have_a_test() {
         "cascade-list.1",
         "cascade-peer.1",
         "cascade-share.1",
+        "cascade-status.1",
         "cascade-tracker.8",
         "cascade-verify.1",
         "cascade.toml.5",

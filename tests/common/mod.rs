@@ -4,6 +4,7 @@
 //! Each program under tests/ compiles all of this and uses a part, hence the `allow`.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod clients;
 pub mod network;
 pub mod peers;
