@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::store::atomic::directory_of;
@@ -48,8 +48,8 @@ pub struct ControlSocket {
 pub struct ControlFile {
     directory: OwnedFd,
     name: OsString,
-    /// Which file it is: another server may have replaced it.
-    identity: (u64, u64),
+    /// The file itself: another server may have replaced it, and while this is open no other gets its number.
+    itself: OwnedFd,
 }
 
 impl ControlSocket {
@@ -89,14 +89,15 @@ impl ControlSocket {
             return Ok(None);
         };
         listen(&listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
-        let status = look(&*locked, name)?;
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let itself = openat(&*locked, name, flags, Mode::empty())?;
         let directory = locked.unlock().map_err(|(_, error)| error)?;
         Ok(Some(Self {
             listener: TcpListener::from(listener),
             file: ControlFile {
                 directory: directory.into(),
                 name: name.to_owned(),
-                identity: identity(&status),
+                itself,
             },
         }))
     }
@@ -106,6 +107,11 @@ impl ControlFile {
     /// Its directory.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// What a process needs that is to remove it.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.directory.as_fd(), self.itself.as_fd()]
     }
 
     /// Makes it this user's.
@@ -130,7 +136,7 @@ impl ControlFile {
     /// As unlinkat(2).
     pub fn remove(&self) -> io::Result<()> {
         match look(&self.directory, &self.name) {
-            Ok(status) if identity(&status) == self.identity => {
+            Ok(status) if identity(&status) == identity(&fstat(&self.itself)?) => {
                 let flags = UnlinkatFlags::NoRemoveDir;
                 Ok(unlinkat(&self.directory, self.name.as_os_str(), flags)?)
             }

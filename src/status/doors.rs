@@ -112,7 +112,8 @@ impl Doors {
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let listeners = self.doors.iter().flat_map(|door| &door.listeners);
         let listeners = listeners.map(AsFd::as_fd);
-        listeners.chain(self.directory()).collect()
+        let control = self.control.iter().flat_map(ControlFile::descriptors);
+        listeners.chain(control).collect()
     }
 
     /// Says where the page is, for people and scripts.
