@@ -24,7 +24,7 @@ pub struct DaemonOptions {
 #[derive(Debug, Clone, Default, Args)]
 pub struct StatusOptions {
     /// Tell how it is at this Unix socket: see cascade status
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, conflicts_with = "inetd")]
     pub control: Option<PathBuf>,
 }
 

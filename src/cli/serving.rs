@@ -92,7 +92,7 @@ pub struct Tracker {
     #[command(flatten)]
     pub status: StatusOptions,
     /// Show how it is to browsers, and to Prometheus, at this address
-    #[arg(long, value_name = "ADDR:PORT", value_parser = http_address)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = http_address, conflicts_with = "inetd")]
     pub http: Vec<ListenAddress>,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]

@@ -56,6 +56,7 @@ pub fn serve<S: Service>(
     let role = Role::Server {
         threads: false,
         tables: false,
+        tells: None,
     };
     let remote = accepted.remote;
     let confine = || confinement.enter(role);

@@ -83,7 +83,7 @@ pub fn sandbox(sandboxed: Option<&Sandboxed>) -> String {
     };
     let cells = [&sandboxed.confined, &sandboxed.unconfined];
     let rows: String = cells.map(load_row).concat();
-    let words = escape(&sandbox::in_words(sandboxed));
+    let words = escape_markup(&sandbox::in_words(sandboxed));
     let table = table(&sandbox::title(sandboxed), &LOAD_HEADS, &rows);
     format!("{table}<p>{words}</p>\n")
 }
