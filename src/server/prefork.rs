@@ -7,37 +7,30 @@
 //! What is weaker than with a process per connection: a member serves one stranger after the other, and the parent has
 //! only its word for who they were.
 
+mod member;
+mod signed;
+
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
 
-use super::accept::{Accepted, Door, PAUSE, accept, log_no_room};
+use super::accept::{Door, PAUSE};
 use super::children::{Children, End};
-use super::connection::Connection;
-use super::converse::{InChild, converse};
 use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::orders;
-use super::reception::{Guest, Reception};
 use super::reports::{Channel, ReportOf};
-use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Outcome, Service};
-use crate::sys::alarm;
-use crate::sys::pipe::Record;
-use crate::sys::poll::wait_readable;
+use crate::sys::fork::{self, Kept};
 use crate::sys::shared::Shared;
-use crate::sys::signals::{self, Signals};
-use crate::sys::{
-    epoll,
-    fork::{self, Kept},
-};
+use crate::sys::signals::Signals;
+use signed::Signed;
 
 /// A member that lived for less than this is replaced only after as long: it would die again.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -119,35 +112,6 @@ struct Member {
     applied: EventFd,
 }
 
-/// A report, and on whose behalf it is made.
-struct Signed<R> {
-    remote: SocketAddr,
-    report: R,
-}
-
-impl<R: Record> Record for Signed<R> {
-    fn encode(&self, bytes: &mut Vec<u8>) {
-        let ip = match self.remote.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        bytes.extend_from_slice(&ip.octets());
-        bytes.extend_from_slice(&self.remote.port().to_ne_bytes());
-        self.report.encode(bytes);
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (ip, bytes) = bytes.split_first_chunk::<16>()?;
-        let (port, report) = bytes.split_first_chunk()?;
-        let ip = IpAddr::V6(Ipv6Addr::from(*ip)).to_canonical();
-        Some(Self {
-            remote: SocketAddr::new(ip, u16::from_ne_bytes(*port)),
-            report: R::decode(report)?,
-        })
-    }
-}
-
-// The parent.
 impl<S: Service> Server<'_, S> {
     fn run<'d>(&mut self, mut door: Door<'d>, signals: &Signals) -> io::Result<Door<'d>> {
         while !door.is_stopping() {
@@ -269,70 +233,5 @@ impl<S: Service> Server<'_, S> {
             self.reap()?;
         }
         self.apply_reports()
-    }
-}
-
-// A member.
-impl<'a, S: Service> Server<'a, S> {
-    fn reception(&self) -> Reception<'a> {
-        Reception::new(self.guests, self.ledger, self.service.regret())
-    }
-
-    /// The whole life of a member: accept, serve, accept, until it is asked to end.
-    fn member(&self, seat: &AtomicU64, applied: &EventFd) -> io::Result<()> {
-        fork::reseed();
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        for (index, listener) in (0..).zip(self.listeners) {
-            // Of all members that wait, a connection wakes one.
-            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-            epoll.add(listener, EpollEvent::new(flags, index))?;
-        }
-        let mut reception = self.reception();
-        while !(signals::asked_to_finish() || signals::is_term_pending()) {
-            let mask = signals::blocked_while_waiting();
-            let Some(index) = epoll::wait_with_mask(&epoll, mask, reception.tick())? else {
-                continue;
-            };
-            match accept(&self.listeners[index as usize]) {
-                Accepted::Connection(stream, remote) => {
-                    if let Some(guest) = reception.let_in(stream, remote) {
-                        reception.close_all();
-                        self.converse(guest, seat, applied);
-                    }
-                }
-                Accepted::Nobody | Accepted::Gone => {}
-                Accepted::NoRoom(error) => {
-                    log_no_room(&error, self.ledger);
-                    wait_readable(&[], Some(PAUSE))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn converse(&self, guest: Guest, seat: &AtomicU64, applied: &EventFd) {
-        let Guest {
-            stream,
-            remote,
-            place,
-        } = guest;
-        seat.store(place.to_number(), Ordering::Relaxed);
-        alarm::end_after(self.limits.last_resort());
-        let id = Id::Process(Pid::this());
-        log_accept(id, remote);
-        self.ledger.accepted();
-        let session = self.service.open(remote, SystemTime::now());
-        let now = Instant::now();
-        let mut connection = Connection::new(&stream, session, self.limits, self.ledger, now);
-        let outcome = converse(&mut connection, &InChild::default(), |report| {
-            self.reports.send(&Signed { remote, report })?;
-            applied.read()?;
-            Ok(())
-        });
-        log_end(id, remote, outcome, outcome.describe());
-        alarm::cancel();
-        seat.store(0, Ordering::Relaxed);
-        self.ledger.ended(outcome);
-        self.guests.leave(place);
     }
 }
