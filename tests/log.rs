@@ -2,7 +2,9 @@
 
 mod common;
 
-use std::io::{Read, Write};
+#[cfg(feature = "faults")]
+use std::io::Read;
+use std::io::Write;
 use std::net::TcpStream;
 
 use common::eventually;
