@@ -25,7 +25,7 @@
 //! assert!(output.is_empty() && !session.is_idle());
 //! assert_eq!(session.receive(b"ne\n", &mut output, &mut reports), Next::Read);
 //! let Some(Chunk::Bytes { bytes, .. }) = output.drain().next() else { panic!("a line") };
-//! assert_eq!(bytes, b"a line\n");
+//! assert_eq!(bytes.as_slice(), b"a line\n");
 //! // The end of input.
 //! assert_eq!(session.receive(b"", &mut output, &mut reports), Next::Close(Outcome::Done));
 //! ```
