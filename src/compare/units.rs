@@ -1,5 +1,7 @@
 //! Figures as people read them: short, with a unit, three digits at most where more would be noise.
 
+use crate::text::grouped;
+
 /// A count or a rate: `950`, `12.3k`, `1.24M`.
 pub fn count(figure: f64) -> String {
     scaled(figure, &[(1e9, "G"), (1e6, "M"), (1e3, "k")])
@@ -33,15 +35,7 @@ pub fn kib(figure: f64) -> String {
 pub fn cycles(figure: f64) -> String {
     let magnitude = 10_f64.powi((figure.max(1.0).log10().floor() as i32 - 2).max(0));
     let rounded = ((figure / magnitude).round() * magnitude) as u64;
-    let digits = rounded.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    grouped(rounded)
 }
 
 /// A multiple: `2.4×`.

@@ -10,7 +10,7 @@ use indicatif::HumanBytes;
 use super::report::{Registered, Status, Tracked, Tracker};
 use super::words::{coarse, in_words, plural, share};
 use crate::service::Outcome;
-use crate::text::escape_markup;
+use crate::text::{escape_markup, grouped};
 
 /// Colours, type and layout.
 const STYLE: &str = include_str!("page.css");
@@ -226,19 +226,6 @@ fn foot(status: &Status) -> String {
         escape_markup(&status.about.version),
         status.about.pid
     )
-}
-
-/// A number with its thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 #[cfg(test)]
