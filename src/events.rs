@@ -73,6 +73,14 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// All blocks are there, and what is left takes longer than a second.
+    Finishing {
+        /// Which file.
+        #[serde(flatten)]
+        file: Subject,
+        /// What is done: `checking` the hash of the whole file, or `syncing` it to the disk.
+        step: &'static str,
+    },
     /// All of the file is there and right.
     Complete {
         /// Which file.

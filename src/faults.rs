@@ -23,6 +23,7 @@
 //! | `fetched` | a worker has written a block and not reported it yet |
 //! | `reserving` | a download has not taken its space on the disk yet; the deed `skip` leaves that out |
 //! | `hasher` | the process that hashes the whole file begins |
+//! | `syncing` | a download is complete and about to be synced |
 
 /// Where the faults are named that are wanted.
 pub const VARIABLE: &str = "CASCADE_FAULT";

@@ -95,6 +95,60 @@ fn peers_and_progress_are_told_while_a_download_lasts() {
     );
 }
 
+/// A download that stops for ever at this place, all of whose blocks are there.
+#[cfg(feature = "faults")]
+fn stuck_at(scene: &Scene, place: &str, more: &[&str]) -> common::process::Process {
+    let sample = sample();
+    let peer = start(&sample, keeps_the_connection_open);
+    let cascade = sample.write_cascade(&scene.path("."));
+    let get = scene.cascade("get").args(more).peer(peer.address());
+    let get = get.arg(cascade).env("CASCADE_FAULT", place).start();
+    eventually("all blocks are there", || {
+        fs::read(scene.path("disk.bin.part")).is_ok_and(|bytes| bytes == sample.bytes)
+    });
+    get
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn a_program_is_told_what_takes_long_when_all_blocks_are_there() {
+    for (place, step) in [("hasher=hang", "checking"), ("syncing=hang", "syncing")] {
+        let scene = Scene::new();
+        let get = stuck_at(&scene, place, &["--json"]);
+        eventually("it is told", || get.stdout().contains("finishing"));
+        drop(get);
+        scene.kill_all();
+        let told = fs::read_to_string(scene.path(".output/0.out")).expect("its output");
+        let last = told.lines().rfind(|line| line.contains("finishing"));
+        let last: Value = serde_json::from_str(last.expect("a line")).expect("an object");
+        let expected = json!({"event": "finishing", "file": last["file"], "hash": sample().hex(),
+            "step": step});
+        assert_eq!(last, expected);
+        assert_eq!(told.matches("finishing").count(), 1, "{told}");
+    }
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn a_person_is_told_what_takes_long_when_all_blocks_are_there() {
+    for (place, line) in [
+        (
+            "hasher=hang",
+            "disk.bin: all blocks are here, checking the whole, 0 %\n",
+        ),
+        (
+            "syncing=hang",
+            "disk.bin: all blocks are here, syncing to disk\n",
+        ),
+    ] {
+        let scene = Scene::new();
+        let get = stuck_at(&scene, place, &[]);
+        eventually(line, || get.stderr().contains(line));
+        drop(get);
+        scene.kill_all();
+    }
+}
+
 #[test]
 fn failures_are_told_with_peer_block_and_reason() {
     let (scene, sample) = (Scene::new(), sample());

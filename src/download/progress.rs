@@ -36,6 +36,10 @@ pub enum Figure {
     GivenUp,
     /// Milliseconds that the download took.
     Milliseconds,
+    /// Bytes of which the hash of the whole file was computed.
+    Hashed,
+    /// Not 0 while all of it is right and is made to survive a crash.
+    Syncing,
     /// How far the file is, for those who tell of it.
     Stage,
 }

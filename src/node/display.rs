@@ -7,6 +7,7 @@ use indicatif::{
     HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
 };
 
+use super::finishing::{Step, Watch};
 use super::item::{Item, Stage};
 use crate::cli::Reporting;
 use crate::download::progress::Figure;
@@ -44,6 +45,7 @@ pub struct Told {
     at: Instant,
     bytes: u64,
     peers: u64,
+    finishing: Watch,
 }
 
 /// What the last line about a file said.
@@ -51,6 +53,7 @@ pub struct Told {
 pub struct Line {
     at: Instant,
     bytes: u64,
+    finishing: Watch,
 }
 
 impl Told {
@@ -59,6 +62,7 @@ impl Told {
             at: Instant::now(),
             bytes: 0,
             peers: 0,
+            finishing: Watch::default(),
         }
     }
 }
@@ -68,6 +72,7 @@ impl Line {
         Self {
             at: Instant::now(),
             bytes: 0,
+            finishing: Watch::default(),
         }
     }
 }
@@ -180,7 +185,8 @@ fn update_bar(all: &MultiProgress, item: &Item, bar: &mut Option<ProgressBar>) {
         bar.set_prefix(short(&item.name));
         bar
     });
-    let rate_is_known = !verifying && item.progress.get(Figure::Received) > 0;
+    let step = Step::of(item);
+    let rate_is_known = !verifying && step.is_none() && item.progress.get(Figure::Received) > 0;
     let template = if rate_is_known { DOWNLOADING } else { BEFORE };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -200,28 +206,24 @@ fn update_bar(all: &MultiProgress, item: &Item, bar: &mut Option<ProgressBar>) {
             bar.reset_elapsed();
         }
         bar.set_position(item.verified_bytes());
-        bar.set_message(from_whom(item));
+        bar.set_message(match step {
+            Some(step) => step.to_string(),
+            None => peers(item.progress.get(Figure::Peers)),
+        });
     }
     bar.tick();
 }
 
-/// Whom it comes from; or what is done when all of it is there.
-fn from_whom(item: &Item) -> String {
-    if item.present.is_full() {
-        "checking the whole".into()
-    } else {
-        peers(item.progress.get(Figure::Peers))
-    }
-}
-
 fn print_line(item: &Item, line: &mut Line) {
     let elapsed = line.at.elapsed();
-    if elapsed < LINE_EVERY {
+    let step = Step::of(item);
+    let step_is_new = line.finishing.due(step).is_some();
+    if elapsed < LINE_EVERY && !step_is_new {
         return;
     }
     let length = item.geometry.length();
-    let text = match item.stage {
-        Stage::Verifying(_) => {
+    let text = match (item.stage, step) {
+        (Stage::Verifying(_), _) => {
             let checked = item.progress.get(Figure::Checked).min(length);
             format!(
                 "verifying, {} of {}",
@@ -229,7 +231,8 @@ fn print_line(item: &Item, line: &mut Line) {
                 HumanBytes(length)
             )
         }
-        Stage::Downloading(_) => {
+        (Stage::Downloading(_), Some(step)) => format!("all blocks are here, {step}"),
+        (Stage::Downloading(_), None) => {
             let bytes = item.verified_bytes();
             let rate = (bytes.saturating_sub(line.bytes) as f64 / elapsed.as_secs_f64()) as u64;
             let percent = bytes * 100 / length.max(1);
@@ -237,10 +240,7 @@ fn print_line(item: &Item, line: &mut Line) {
             let left = left.map_or(String::new(), |left| {
                 format!(", {} left", HumanDuration(left))
             });
-            *line = Line {
-                at: Instant::now(),
-                bytes,
-            };
+            line.bytes = bytes;
             let (done, peers) = (HumanBytes(bytes), peers(item.progress.get(Figure::Peers)));
             format!(
                 "{percent} %, {done} of {}, {}/s{left}, {peers}",
@@ -254,7 +254,7 @@ fn print_line(item: &Item, line: &mut Line) {
     logging::tell(&format!("{}: {text}", item.name));
 }
 
-/// Emits what has changed: the number of peers at once, the bytes every second.
+/// Emits what has changed: the number of peers at once, the bytes every second, what takes long at the end.
 fn tell(item: &Item, told: &mut Told) {
     if !matches!(item.stage, Stage::Downloading(_)) {
         return;
@@ -273,6 +273,10 @@ fn tell(item: &Item, told: &mut Told) {
             bytes,
             length,
         });
+    }
+    if let Some(step) = told.finishing.due(Step::of(item)) {
+        let (file, step) = (item.subject(), step.name());
+        Events::Json.emit(|| Event::Finishing { file, step });
     }
 }
 

@@ -21,6 +21,7 @@ pub mod announcer;
 mod command;
 pub mod display;
 mod files;
+mod finishing;
 pub mod handover;
 pub mod item;
 mod metadata;

@@ -128,8 +128,13 @@ impl Downloader<'_> {
         let (task, data) = (self.task, self.task.data.reading());
         let wake = File::from(self.whole.wake.as_fd().try_clone_to_owned()?);
         let keep: [BorrowedFd<'_>; 3] = [data.as_fd(), wake.as_fd(), self.sender.as_fd()];
-        let geometry = task.cascade.geometry();
-        let hash = || whole::run(data, geometry, task.present, &wake, &self.sender);
+        let whole = whole::Whole {
+            data,
+            geometry: task.cascade.geometry(),
+            present: task.present,
+            progress: task.progress,
+        };
+        let hash = || whole::run(&whole, &wake, &self.sender);
         let body = || self.confined(Role::Hasher, hash);
         self.whole.pid = Some(fork::spawn_leaf(&keep, body)?);
         self.whole.attempts += 1;

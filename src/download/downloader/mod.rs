@@ -134,6 +134,8 @@ impl<'a> Downloader<'a> {
     /// Reserve, download, compare the hash of the whole, give the file its name.
     fn run(&mut self, signals: &Signals) -> anyhow::Result<Ending> {
         let geometry = self.task.cascade.geometry();
+        // One that died may have been this far.
+        self.task.progress.set(Figure::Syncing, 0);
         self.task.data.reserve(geometry.length())?;
         self.hash_whole_file()?;
         while !(self.plan.is_complete() && self.whole.hash.is_some()) {
@@ -161,6 +163,8 @@ impl<'a> Downloader<'a> {
                 crate::text::escape_path(self.task.data.path())
             );
         }
+        self.task.progress.set(Figure::Syncing, 1);
+        faults::at("syncing");
         self.task.data.finish(geometry.length())?;
         self.task.progress.set(
             Figure::Milliseconds,
