@@ -17,6 +17,7 @@ use common::sample::Sample;
 use common::scene::Scene;
 use common::{clients, eventually, procfs, skip, trackers};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const ALL_MODELS: [&str; 6] = [
@@ -372,26 +373,35 @@ fn http_is_answered_as_http_has_it() {
     tracker.stop();
 }
 
+/// The process that starts those who tell how a tracker is: of those that have a keeper, the one with children.
+fn reporter(tracker: Pid) -> Option<Pid> {
+    let kept = procfs::children(tracker).into_iter();
+    let mut kept = kept.flat_map(procfs::children);
+    kept.find(|kept| !procfs::children(*kept).is_empty())
+}
+
+/// Those who tell how a tracker is, and the one who asks its peers.
+fn tellers(tracker: Pid) -> Vec<Pid> {
+    reporter(tracker).map(procfs::children).unwrap_or_default()
+}
+
 #[test]
 fn who_tells_may_be_killed_and_is_started_again_and_nobody_else_feels_it() {
     for model in ["process", "event"] {
         let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
         let (tracker, page) = tracker(&scene, model, &sample);
-        // Those below the reporter, which has two children.
         let main = tracker.process().pid();
-        let doors = || {
-            let below = procfs::children(main).into_iter().map(procfs::children);
-            below.max_by_key(Vec::len).unwrap_or_default()
-        };
-        eventually("there are two", || doors().len() == 2);
-        let before = doors();
+        eventually("there are three", || tellers(main).len() == 3);
+        let before = tellers(main);
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            doors().iter().for_each(|door| _ = kill(*door, signal));
+            tellers(main)
+                .iter()
+                .for_each(|door| _ = kill(*door, signal));
         }
         assert_eq!(trackers::list(tracker.address(), &sample.hash()), []);
-        eventually("both were started again", || {
-            let now = doors();
-            now.len() == 2 && now.iter().all(|door| !before.contains(door))
+        eventually("all were started again", || {
+            let now = tellers(main);
+            now.len() == 3 && now.iter().all(|door| !before.contains(door))
         });
         assert_eq!(status(&scene, "control")["role"], "tracker", "{model}");
         get(&page, "/metrics");
@@ -401,6 +411,44 @@ fn who_tells_may_be_killed_and_is_started_again_and_nobody_else_feels_it() {
         assert_eq!(stopped.stderr.matches(said).count(), 2, "{stopped:#?}");
         scene.assert_nothing_left();
     }
+}
+
+#[test]
+fn who_starts_those_who_tell_may_be_killed_too_and_its_successor_knows_what_it_knew() {
+    let scene = Scene::new();
+    let write = |count: u32| {
+        let hashes: Vec<String> = (0..count).map(|n| format!("{n:064x}")).collect();
+        let text = format!("{{\"allowedhashes\": {hashes:?}}}");
+        fs::write(scene.path("config.json"), text).expect("written");
+    };
+    write(1);
+    let tracker = scene
+        .cascade("tracker")
+        .args(["-l", "127.0.0.1:0", "-c", "config.json"])
+        .args(["--control", "control", "--http", "127.0.0.1:0"])
+        .serve();
+    let (main, page) = (tracker.process().pid(), page_of(tracker.process()));
+    let is_told = |count: u32| status(&scene, "control")["tracked"] == count;
+    // A registry that takes the place of another, as there is no room for so many beside what there was.
+    for count in [1, 500] {
+        write(count);
+        tracker.process().signal(Signal::SIGHUP);
+        eventually("it tells of them", || is_told(count));
+        let before = [reporter(main).into_iter().collect(), tellers(main)].concat();
+        assert_eq!(before.len(), 4);
+        kill(before[0], Signal::SIGKILL).expect("it is ours");
+        eventually("all were started again", || {
+            let now = tellers(main);
+            now.len() == 3 && now.iter().all(|teller| !before.contains(teller))
+        });
+        assert!(is_told(count), "{count}");
+        assert!(get(&page, "/metrics").contains("cascade_build_info"));
+    }
+    let stopped = tracker.stop();
+    let said = "the process that starts those who tell the status ended: signal 9 (SIGKILL); it is started again";
+    assert_eq!(stopped.stderr.matches(said).count(), 2, "{stopped:#?}");
+    assert!(!scene.path("control").exists(), "it is removed at the end");
+    scene.assert_nothing_left();
 }
 
 #[test]

@@ -94,6 +94,9 @@ pub struct Tracker {
     /// Show how it is to browsers, and to Prometheus, at this address
     #[arg(long, value_name = "ADDR:PORT", value_parser = http_address, conflicts_with = "inetd")]
     pub http: Vec<ListenAddress>,
+    /// Ask so many peers a second at most how much they have, for those who are told how it is; 0 asks nobody
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "inetd", value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub survey: u32,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,

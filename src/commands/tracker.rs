@@ -29,8 +29,7 @@ use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::{ReadPolicy, TrackerService};
 use crate::status::doors::Doors;
 use crate::status::report::About;
-use crate::status::reporter::Reporter;
-use crate::status::tracker::TrackerSource;
+use crate::status::reporter::{Reporter, Subject};
 use crate::store::atomic;
 use crate::sys::signals::Signals;
 use crate::text::{count, escape_path};
@@ -56,19 +55,19 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
         return single::serve(&options, &policy, &confinement);
     }
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
+    let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
+    let listeners = listen.open(&mut limits)?;
+    let (manager, ledger) = (Manager::of_environment(), Arc::new(Ledger::new()?));
     let Helpers { reader, writer } = helpers::start(&options, &said, &confinement)?;
+    let reporter = reporter(&options, About::now(&listeners)?, &ledger, &confinement)?;
     // There may be many, and a fork copies the tables of what this process has.
     options.targets = Vec::new();
     let service = service(&options, policy, writer)?;
     let service = service.with_policy_from(read_again(said, reader));
-    let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
-    let listeners = listen.open(&mut limits)?;
-    let (manager, ledger) = (Manager::of_environment(), Arc::new(Ledger::new()?));
-    let doors = Doors::open(
-        options.status.control.as_deref(),
-        &options.http,
-        &confinement,
-    )?;
+    let service = match &reporter {
+        Some(reporter) => service.with_listener(reporter.keeper(), reporter.tell()),
+        None => service,
+    };
     // Before anybody is told that we listen: whoever reads that may ask us to stop.
     let signals = Signals::new(&[
         Signal::SIGTERM,
@@ -79,18 +78,9 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     ])
     .and_then(|signals| manager.watch(signals, &ledger))
     .context("cannot catch signals")?;
-    doors.announce()?;
-    let source = TrackerSource {
-        about: About::now(&listeners)?,
-        ledger: Arc::clone(&ledger),
-        roll: service.roll(),
-        answers: None,
-    };
-    let reporter = Reporter::start(doors, source, &confinement)?;
-    let service = match &reporter {
-        Some(reporter) => service.with_listener(reporter.pid(), reporter.tell()),
-        None => service,
-    };
+    if let Some(reporter) = &reporter {
+        reporter.announce()?;
+    }
     confinement.leave()?;
     confinement.enter(Role::Server {
         threads: options.server.model.has_threads(),
@@ -133,6 +123,23 @@ fn check(options: &Tracker, policy: &Policy, listen: &Listen) -> anyhow::Result<
     };
     print(format_args!("ok: {files}, at {at}\n"))?;
     Ok(Status::Done)
+}
+
+/// Whoever tells how this tracker is, where somebody is to be told.
+fn reporter(
+    options: &Tracker,
+    about: About,
+    ledger: &Arc<Ledger>,
+    confinement: &Confinement,
+) -> anyhow::Result<Option<Reporter>> {
+    let control = options.status.control.as_deref();
+    let doors = Doors::open(control, &options.http, confinement)?;
+    let subject = Subject {
+        about,
+        ledger: Arc::clone(ledger),
+        survey: options.survey,
+    };
+    Reporter::start(doors, subject, confinement)
 }
 
 /// How the operator's wishes are read again: where that takes files another process does it, for this one may open none.

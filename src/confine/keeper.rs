@@ -1,11 +1,13 @@
-//! The keeper: a process outside of the confinement that starts the helpers of a confined process, and starts again
+//! A keeper: a process outside of the confinement that starts the helpers of a confined process, and starts again
 //! each that ended.
 //!
 //! ```text
 //! tracker    confined, with a child for each connection
-//! └─ keeper  reads nothing, of nobody: it forks, and waits
-//!    ├─ who writes the state      super::outside
-//!    └─ who reads files           super::reader
+//! ├─ keeper  reads nothing, of nobody: it forks, and waits
+//! │  ├─ who writes the state      super::outside
+//! │  └─ who reads files           super::reader
+//! └─ keeper  below the root directory of the tracker
+//!    └─ who tells how it is       crate::status::reporter
 //! ```
 //!
 //! A confined process cannot start them: what it forks is confined as it is. The keeper has both ends of no
@@ -14,7 +16,7 @@
 //! process finds the other ends of its conversations closed.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,6 +25,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::sys::fork;
+use crate::sys::poll::hung_up;
 
 /// With this status a helper says that whom it helped is gone: there is nothing to start again.
 pub const ALONE: u8 = 0;
@@ -44,8 +47,17 @@ pub struct Helper<'a> {
     pub task: String,
     /// Its end of the conversation.
     pub socket: OwnedFd,
+    /// What else it needs, which `life` owns.
+    pub keep: Vec<RawFd>,
     /// What it does.
     pub life: Life<'a>,
+}
+
+impl Helper<'_> {
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let also = self.keep.iter().copied();
+        also.chain([self.socket.as_raw_fd()])
+    }
 }
 
 /// Starts the keeper, where `begin` runs first, and the helpers. They end of no signal that can be blocked: one to the
@@ -57,8 +69,8 @@ pub fn start(
     helpers: Vec<Helper<'_>>,
     begin: impl FnOnce() -> anyhow::Result<()>,
 ) -> io::Result<Pid> {
-    let keep: Vec<_> = helpers.iter().map(|helper| helper.socket.as_fd()).collect();
-    fork::spawn_leaf(&keep, || {
+    let kept = fork::Kept::new(helpers.iter().flat_map(Helper::descriptors));
+    fork::spawn_leaf_keeping(&kept, || {
         let _ = SigSet::all().thread_block();
         let kept = begin().and_then(|()| Ok(keep_alive(&helpers)?));
         match kept {
@@ -80,12 +92,14 @@ struct Kept<'a> {
     ended_soon: u32,
 }
 
-/// The life of the keeper: until a helper says that there is nobody left to help.
+/// The life of the keeper: until there is nobody left to help, as a helper says, or as is seen when one is to be started.
 fn keep_alive(helpers: &[Helper<'_>]) -> io::Result<()> {
     let mut kept: Vec<Kept<'_>> = helpers.iter().map(Kept::new).collect();
     loop {
         for one in &mut kept {
-            one.start_if_ended();
+            if !one.start_if_ended()? {
+                return Ok(());
+            }
         }
         // Without a child there is nothing to wait for, but a process that could not be forked.
         let (pid, how, alone) = match waitpid(None, None) {
@@ -123,13 +137,21 @@ impl<'a> Kept<'a> {
         }
     }
 
-    fn start_if_ended(&mut self) {
+    /// Answers whether there is somebody to help.
+    fn start_if_ended(&mut self) -> io::Result<bool> {
         if self.running.is_some() {
-            return;
+            return Ok(true);
         }
-        let Helper { task, socket, life } = self.helper;
+        let Helper {
+            task, socket, life, ..
+        } = self.helper;
+        // One that ends at once would never come to say so.
+        if hung_up(socket.as_fd())? {
+            return Ok(false);
+        }
         self.started = Instant::now();
-        match fork::spawn_leaf(&[socket.as_fd()], || {
+        let kept = fork::Kept::new(self.helper.descriptors());
+        match fork::spawn_leaf_keeping(&kept, || {
             let _ = SigSet::all().thread_block();
             life(socket)
         }) {
@@ -139,6 +161,7 @@ impl<'a> Kept<'a> {
                 std::thread::sleep(FORK_AGAIN);
             }
         }
+        Ok(true)
     }
 
     /// Takes note of the end, and rests where it comes too often.

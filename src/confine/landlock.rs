@@ -17,8 +17,8 @@ const NEWEST: ABI = ABI::V6;
 /// Where a directory cannot be opened, or the kernel has too many layers on this process.
 pub fn restrict(role: Role<'_>) -> anyhow::Result<()> {
     let mut ports = AccessNet::BindTcp | AccessNet::ConnectTcp;
-    if let Role::Downloader { .. } = role {
-        // Its workers connect to whom they are told, and restrict themselves to that.
+    if let Role::Downloader { .. } | Role::Reporter { asks: true, .. } | Role::Surveyor = role {
+        // Their children connect to whom they are told, and restrict themselves to that.
         ports = AccessNet::BindTcp.into();
     }
     let ruleset = Ruleset::default()
@@ -27,13 +27,16 @@ pub fn restrict(role: Role<'_>) -> anyhow::Result<()> {
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     let ruleset = match role {
-        Role::Server { .. } | Role::Verifier | Role::Hasher => ruleset,
+        Role::Server { .. } | Role::Verifier | Role::Hasher | Role::Surveyor => ruleset,
         Role::Announcer { ports } => ports.iter().try_fold(ruleset, connect)?,
-        Role::Worker { port } => connect(ruleset, &port)?,
+        Role::Worker { port } | Role::Asker { port } => connect(ruleset, &port)?,
         Role::Downloader { directory } => beneath(ruleset, directory)?,
-        Role::Reporter { directory: None } => ruleset,
+        Role::Reporter {
+            directory: None, ..
+        } => ruleset,
         Role::Reporter {
             directory: Some(directory),
+            ..
         } => ruleset.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?,
         Role::Outside { writes: None } => ruleset,
         Role::Reader => {

@@ -30,8 +30,16 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
             Resource::RLIMIT_NOFILE,
             getrlimit(Resource::RLIMIT_NOFILE)?.0,
         )?,
-        Role::Downloader { .. } | Role::Outside { .. } | Role::Reader | Role::Reporter { .. } => {}
-        Role::Announcer { .. } | Role::Verifier | Role::Worker { .. } | Role::Hasher => {
+        Role::Downloader { .. }
+        | Role::Outside { .. }
+        | Role::Reader
+        | Role::Reporter { .. }
+        | Role::Surveyor => {}
+        Role::Announcer { .. }
+        | Role::Asker { .. }
+        | Role::Verifier
+        | Role::Worker { .. }
+        | Role::Hasher => {
             lower(Resource::RLIMIT_NOFILE, FEW_FILES)?;
         }
     }

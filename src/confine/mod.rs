@@ -95,6 +95,15 @@ pub enum Role<'a> {
     Reporter {
         /// From there.
         directory: Option<BorrowedFd<'a>>,
+        /// It starts a surveyor as well.
+        asks: bool,
+    },
+    /// Forks askers.
+    Surveyor,
+    /// Asks one peer for something that is no block, and writes no file: no path, and no other port.
+    Asker {
+        /// The peer's.
+        port: u16,
     },
     /// Reads files, for a confined process.
     Reader,

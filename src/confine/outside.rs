@@ -57,6 +57,7 @@ impl Outside {
         let helper = Helper {
             task: format!("writes {name}"),
             socket: theirs,
+            keep: Vec::new(),
             life: Box::new(move |socket| {
                 let begun = begin().map_err(|error| io::Error::other(format!("{error:#}")));
                 let ready = begun.is_ok();

@@ -50,6 +50,7 @@ impl<T: Serialize + DeserializeOwned> Reader<T> {
         let helper = Helper {
             task: "reads the configuration".into(),
             socket: theirs,
+            keep: Vec::new(),
             life: Box::new(move |socket| match begin() {
                 Ok(()) => match serve(socket, &read) {
                     Ok(()) => ALONE,

@@ -95,7 +95,7 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
                 lists.processes()?;
             }
         }
-        Role::Announcer { .. } => {
+        Role::Announcer { .. } | Role::Asker { .. } => {
             lists.allow(TALK);
             lists.connect()?;
             lists.alone()?;
@@ -122,11 +122,22 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
             lists.allow(TALK);
             lists.alone()?;
         }
-        Role::Reporter { .. } => {
-            // For the servers that it starts, that they may be what they are and confine themselves.
+        Role::Reporter { asks, .. } => {
+            // For those that it starts, that they may be what they are and confine themselves.
             lists.allow_all(&[TALK, SERVE, SERVE_OLD, CHILDREN, CHILDREN_OLD]);
-            lists.allow(&[libc::SYS_unlinkat]);
+            // What it is handed it leaves to its successor.
+            lists.allow(&[libc::SYS_unlinkat, libc::SYS_sendmsg]);
+            if asks {
+                lists.connect()?;
+            }
             lists.processes()?;
+            lists.confine_further();
+        }
+        Role::Surveyor => {
+            lists.allow_all(&[TALK, CHILDREN, CHILDREN_OLD]);
+            lists.connect()?;
+            lists.processes()?;
+            // For its children, that they may confine themselves.
             lists.confine_further();
         }
         Role::Reader => {

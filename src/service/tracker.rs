@@ -115,8 +115,10 @@ impl TrackerService {
         }
     }
 
-    /// Tells of another registry in this way a process of ours, which nobody else starts again.
+    /// Tells of its registry in this way, now and when another one takes its place, a process of ours, which nobody else
+    /// starts again.
     pub fn with_listener(self, pid: Pid, tell: Tell) -> Self {
+        tell(&self.roll());
         Self {
             tell: Some((pid, tell)),
             ..self
@@ -124,7 +126,7 @@ impl TrackerService {
     }
 
     /// The registry as it is, and will be unless another one takes its place.
-    pub fn roll(&self) -> Roll {
+    fn roll(&self) -> Roll {
         self.current().view.roll()
     }
 

@@ -74,7 +74,7 @@ impl Watchers {
         let is_due = |watched: &Watched| matches!(watched.state, State::Due(at) if at <= now);
         let due = self.peers.iter_mut().filter(|(_, watched)| is_due(watched));
         for ((hash, peer), watched) in due.take(room) {
-            let role = Role::Worker { port: peer.port() };
+            let role = Role::Asker { port: peer.port() };
             let life = || watch(*peer, *hash, watched.blocks);
             let pid = fork::spawn_leaf(&[], || confinement.confined(role, life))?;
             watched.state = State::Watching(pid);

@@ -1,7 +1,6 @@
 //! What peers have answered that were asked how much they have: a table that one process writes and others read.
 //!
-//! An entry is a file, a peer, and the number of its blocks. There is room for so many: a peer that was asked long ago
-//! makes room for another.
+//! An entry is a file, a peer, and the number of its blocks.
 
 use std::collections::HashMap;
 use std::io;
@@ -65,7 +64,7 @@ impl Answer {
     }
 }
 
-/// The table. Nobody but the process that made it can write there.
+/// The table.
 #[derive(Debug)]
 pub struct Answers {
     words: Shared<AtomicU64>,
@@ -78,7 +77,7 @@ impl Answers {
     /// Where the memory cannot be had.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            words: Shared::guarded(ENTRIES * WORDS)?,
+            words: Shared::new(ENTRIES * WORDS)?,
         })
     }
 
@@ -87,9 +86,17 @@ impl Answers {
         ENTRIES
     }
 
-    /// Puts an answer at this place, or nothing, in place of what was there.
-    pub fn set(&self, place: usize, (hash, peer): &Key, answer: Option<Answer>) {
-        let Some(entry) = self.words.writing().as_chunks::<WORDS>().0.get(place) else {
+    /// From now on this process and its children only read here.
+    ///
+    /// # Errors
+    /// As mprotect(2).
+    pub fn protect(&self) -> io::Result<()> {
+        self.words.protect()
+    }
+
+    /// Puts an answer at this place, instead of what was there. One process at a time may do so.
+    pub fn set(&self, place: usize, (hash, peer): &Key, answer: Answer) {
+        let Some(entry) = self.words.as_chunks::<WORDS>().0.get(place) else {
             return;
         };
         // While it is being written there is none.
@@ -101,7 +108,19 @@ impl Answers {
         let address = u64::from(peer.ip().to_bits()) << 16 | u64::from(peer.port());
         entry[HASH_WORDS].store(address, Relaxed);
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        entry[HASH_WORDS + 1].store(answer.map_or(0, Answer::word), Relaxed);
+        entry[HASH_WORDS + 1].store(answer.word(), Relaxed);
+    }
+
+    /// At this place there is no answer any more.
+    pub fn forget(&self, place: usize) {
+        if let Some(entry) = self.words.as_chunks::<WORDS>().0.get(place) {
+            entry[HASH_WORDS + 1].store(0, Relaxed);
+        }
+    }
+
+    /// There is none at any place.
+    pub fn clear(&self) {
+        (0..ENTRIES).for_each(|place| self.forget(place));
     }
 
     /// All answers.
@@ -142,14 +161,17 @@ mod tests {
     fn an_answer_is_there_until_another_takes_its_place() {
         let answers = Answers::new().expect("memory");
         assert!(answers.all().is_empty());
-        answers.set(0, &key(1), Some(Answer::All));
-        answers.set(Answers::places() - 1, &key(2), Some(Answer::Some(7)));
-        answers.set(Answers::places(), &key(3), Some(Answer::All));
+        answers.set(0, &key(1), Answer::All);
+        answers.set(Answers::places() - 1, &key(2), Answer::Some(7));
+        answers.set(Answers::places(), &key(3), Answer::All);
         let expected = [(key(1), Answer::All), (key(2), Answer::Some(7))];
         assert_eq!(answers.all(), expected.into());
-        answers.set(0, &key(4), Some(Answer::Some(0)));
-        answers.set(Answers::places() - 1, &key(2), None);
+        answers.set(0, &key(4), Answer::Some(0));
+        answers.forget(Answers::places() - 1);
+        answers.forget(Answers::places());
         assert_eq!(answers.all(), [(key(4), Answer::Some(0))].into());
+        answers.clear();
+        assert!(answers.all().is_empty());
     }
 
     #[test]

@@ -9,39 +9,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
+use super::process::{Process, earlier, status_of};
 use super::service::{Source, StatusService};
 use crate::confine::{Confinement, Role};
-use crate::logging::complain;
 use crate::net::address::ListenAddress;
 use crate::net::control::{ControlFile, ControlSocket};
 use crate::net::listen;
-use crate::output::print_bytes;
 use crate::server::{self, Ledger, Limits, Model};
 use crate::sys::fork;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 
-/// How long a process that died rests before it is started again.
-const REST: Duration = Duration::from_secs(1);
-
 /// A door, and its process.
 #[derive(Debug)]
 struct Door {
-    /// What it is, for the log.
-    name: String,
     listeners: Vec<TcpListener>,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Due(Instant),
-    Running(Pid),
+    process: Process,
 }
 
 /// All doors of a server.
@@ -74,33 +60,25 @@ impl Doors {
                     .with_context(|| format!("cannot change the owner of {name}"))?;
             }
             doors.control = Some(file);
-            doors.add(format!("control socket {name}"), vec![listener]);
+            doors.add(&format!("control socket {name}"), vec![listener]);
         }
         if !http.is_empty() {
             let listeners = listen::open(http, limits().backlog)?;
             let addresses = listeners.iter().map(TcpListener::local_addr);
             doors.http = addresses.collect::<io::Result<_>>()?;
-            doors.add("HTTP".into(), listeners);
+            doors.add("HTTP", listeners);
         }
         Ok(doors)
     }
 
-    fn add(&mut self, name: String, listeners: Vec<TcpListener>) {
-        self.doors.push(Door {
-            name,
-            listeners,
-            state: State::Due(Instant::now()),
-        });
+    fn add(&mut self, name: &str, listeners: Vec<TcpListener>) {
+        let process = Process::new(format!("tells the status at {name}"));
+        self.doors.push(Door { listeners, process });
     }
 
     /// Whether nobody is to be told.
     pub fn is_empty(&self) -> bool {
         self.doors.is_empty()
-    }
-
-    /// Whether there is HTTP.
-    pub fn has_http(&self) -> bool {
-        !self.http.is_empty()
     }
 
     /// The directory of the control socket, from which it is removed at the end.
@@ -116,28 +94,19 @@ impl Doors {
         listeners.chain(control).collect()
     }
 
-    /// Says where the page is, for people and scripts.
-    ///
-    /// # Errors
-    /// As [`print_bytes`].
-    pub fn announce(&self) -> anyhow::Result<()> {
-        self.http
-            .iter()
-            .try_for_each(|at| print_bytes(format!("status at http://{at}/\n").as_bytes()))
+    /// Where there is HTTP.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
     }
 
     /// Whether a process is to be started.
     pub fn are_waiting(&self) -> bool {
-        let is_due = |door: &Door| matches!(door.state, State::Due(_));
-        self.doors.iter().any(is_due)
+        self.processes().count() < self.doors.len()
     }
 
     /// The processes that run.
     pub fn processes(&self) -> impl Iterator<Item = Pid> + '_ {
-        self.doors.iter().filter_map(|door| match door.state {
-            State::Running(pid) => Some(pid),
-            State::Due(_) => None,
-        })
+        self.doors.iter().filter_map(|door| door.process.pid())
     }
 
     /// Starts the processes that are due; says when another one will be.
@@ -146,36 +115,23 @@ impl Doors {
         source: &Arc<dyn Source>,
         confinement: &Confinement,
     ) -> Option<Instant> {
-        let now = Instant::now();
-        let mut next = None;
-        for door in &mut self.doors {
-            match door.state {
-                State::Running(_) => {}
-                State::Due(at) if at > now => next = Some(next.map_or(at, |next| at.min(next))),
-                State::Due(_) => door.start(source, confinement),
-            }
-        }
-        next
+        let doors = self.doors.iter_mut();
+        doors.fold(None, |next, door| {
+            earlier(next, door.start(source, confinement))
+        })
     }
 
     /// A process ended; answers whether it was one of these. It will be started again.
     pub fn ended(&mut self, pid: Pid, how: &str) -> bool {
-        let running = |door: &&mut Door| door.state == State::Running(pid);
-        let Some(door) = self.doors.iter_mut().find(running) else {
-            return false;
-        };
-        log::warn!(
-            "the process that tells the status at {} ended: {how}; it is started again",
-            door.name
-        );
-        door.state = State::Due(Instant::now() + REST);
-        true
+        let mut doors = self.doors.iter_mut();
+        doors.any(|door| door.process.ended(pid, how))
     }
 
     /// Ends the processes, to be started again with more to tell.
     pub fn restart(&mut self) {
         for door in &mut self.doors {
-            door.end();
+            // By force: a server that is asked to stop would shut down the sockets, which its successor needs.
+            door.process.end();
         }
     }
 
@@ -193,35 +149,15 @@ impl Doors {
 }
 
 impl Door {
-    fn start(&mut self, source: &Arc<dyn Source>, confinement: &Confinement) {
-        let keep: Vec<_> = self.listeners.iter().map(AsFd::as_fd).collect();
-        let started = fork::spawn_leaf(&keep, || {
-            let served = serve(&self.listeners, source, confinement);
-            served.map_or_else(
-                |error| {
-                    complain(&error.context("cannot tell the status"));
-                    1
-                },
-                |()| 0,
-            )
-        });
-        self.state = match started {
-            Ok(pid) => State::Running(pid),
-            Err(error) => {
-                log::warn!("cannot start a process: {error}");
-                State::Due(Instant::now() + REST)
-            }
-        };
-    }
-
-    /// By force: a server that is asked to stop would shut down the sockets, which its successor needs.
-    fn end(&mut self) {
-        if let State::Running(pid) = self.state {
-            // Not reaped yet: the pid cannot be another's.
-            let _ = kill(pid, Signal::SIGKILL);
-            while let Err(Errno::EINTR) = waitpid(pid, None) {}
-        }
-        self.state = State::Due(Instant::now());
+    fn start(&mut self, source: &Arc<dyn Source>, confinement: &Confinement) -> Option<Instant> {
+        let Self { listeners, process } = self;
+        let keep: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        process.start(|| {
+            fork::spawn_leaf(&keep, || {
+                let served = serve(listeners, source, confinement);
+                status_of(served.context("cannot tell the status"))
+            })
+        })
     }
 }
 

@@ -9,15 +9,18 @@
 //! | [`service`] | a session for each request, as any server of this program has them |
 //! | [`rates`] | bytes per second, of counters |
 //! | [`doors`] | the processes that answer, one for the control socket and one for HTTP |
-//! | [`answers`] | what peers have said that were asked how much they have |
 //! | [`tracker`], [`reporter`] | what a tracker tells, and the process that starts those who tell it |
+//! | [`survey`], [`answers`] | asking a tracker's peers how much they have, and what they said |
+//! | [`process`] | one that is started again when it dies |
 //! | [`client`] | asking |
 //!
 //! ```text
 //! tracker      serves its clients, and does nothing of this
-//! └─ reporter  maps the tables of the tracker, starts what follows      reporter
-//!    ├─ door   the control socket: a child for each request             doors
-//!    └─ door   HTTP: a child for each request
+//! └─ keeper    starts the reporter again when it dies                      confine::keeper
+//!    └─ reporter    maps the tables of the tracker, starts what follows    reporter
+//!       ├─ door      the control socket: a child for each request          doors
+//!       ├─ door      HTTP: a child for each request
+//!       └─ surveyor  a child for each question to a peer → answers         survey
 //! ```
 //!
 //! A peer's supervisor starts its door by itself. What is told lies in memory that all processes of a server share, and
@@ -30,10 +33,12 @@ pub mod doors;
 pub mod http;
 pub mod metrics;
 pub mod page;
+pub mod process;
 pub mod rates;
 pub mod report;
 pub mod reporter;
 pub mod service;
+pub mod survey;
 pub mod tracker;
 pub mod words;
 

@@ -13,7 +13,7 @@ use crate::server::Ledger;
 use crate::tracker::roll::{Most, Roll, RollFile, RollPeer};
 
 /// How much is told at most: a page shall be a page.
-const MOST: Most = Most {
+pub(super) const MOST: Most = Most {
     files: 1000,
     peers: 1000,
     all_peers: 10_000,
@@ -34,6 +34,9 @@ pub struct TrackerSource {
 
 impl Source for TrackerSource {
     fn only_look(&self) -> io::Result<()> {
+        self.answers
+            .as_ref()
+            .map_or(Ok(()), |answers| answers.protect())?;
         self.ledger.protect()
     }
 

@@ -159,22 +159,6 @@ impl Roll {
         let found = self.0.sequence.read(look).ok()??;
         (!self.0.is_expired(found.1.record.last_seen, now)).then_some(found)
     }
-
-    /// All peers from this place on that have not expired, and their files: for one who goes round.
-    pub fn peers_from(&self, first: u32, now: u32) -> impl Iterator<Item = (u32, RollFile)> + '_ {
-        let extent = self.0.number(Number::Chunks).saturating_mul(CHUNK_RECORDS);
-        (first..extent).filter_map(move |id| {
-            let (file, peer) = self.peer(id, now)?;
-            let alone = RollFile {
-                hash: self.0.file(file),
-                blocks: self.0.blocks(file),
-                peers: 1,
-                good: u32::from(peer.record.good),
-                registered: vec![peer],
-            };
-            Some((id, alone))
-        })
-    }
 }
 
 /// Words of the message with which a roll is handed over.

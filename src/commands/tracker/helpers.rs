@@ -68,7 +68,11 @@ fn reader<'a>(
         return Ok(None);
     }
     let begin = || confinement.enter(Role::Reader);
-    Ok(Some(Reader::new(begin, || wishes::policy_now(said))?))
+    let read = || {
+        faults::at("reader");
+        wishes::policy_now(said)
+    };
+    Ok(Some(Reader::new(begin, read)?))
 }
 
 fn writer<'a>(

@@ -1,0 +1,174 @@
+//! What a reporter does.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::Subject;
+use super::shelf::Shelf;
+use crate::confine::{Confinement, Role};
+use crate::faults;
+use crate::status::answers::Answers;
+use crate::status::doors::Doors;
+use crate::status::process::{Process, earlier, status_of};
+use crate::status::service::Source;
+use crate::status::survey::Survey;
+use crate::status::tracker::TrackerSource;
+use crate::sys::fork;
+use crate::sys::passing::{self, Passed};
+use crate::sys::poll::wait_readable;
+use crate::sys::signals::Signals;
+use crate::tracker::roll::Roll;
+
+/// How long nothing has to be looked at, unless something happens.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The life of the process. No signal that can be blocked ends it: it ends with the tracker.
+pub fn live(
+    doors: &mut Doors,
+    subject: &Subject,
+    confinement: &Confinement,
+    shelf: &Shelf,
+    socket: &OwnedFd,
+) -> anyhow::Result<()> {
+    SigSet::all().thread_block()?;
+    let signals = Signals::new(&[Signal::SIGCHLD])?;
+    confinement.enter(Role::Reporter {
+        directory: doors.directory(),
+        asks: subject.survey > 0,
+    })?;
+    faults::at("reporter");
+    let mut reporter = Reporter {
+        subject,
+        confinement,
+        doors,
+        surveyor: (subject.survey > 0)
+            .then(|| Process::new("asks peers how much they have".into())),
+        told: None,
+    };
+    if let Some(left) = shelf.look()? {
+        reporter.follow(left)?;
+    }
+    loop {
+        let left = reporter
+            .start()
+            .map(|due| due.saturating_duration_since(Instant::now()));
+        let fds = [Some(signals.as_fd()), Some(socket.as_fd())];
+        let ready = wait_readable(&fds, Some(left.unwrap_or(LONG)))?;
+        if ready[0] {
+            signals.clear();
+            reporter.reap()?;
+        }
+        if ready[1] {
+            let Some(passed) = passing::receive(socket.as_fd())? else {
+                break;
+            };
+            shelf.put(&passed)?;
+            reporter.follow(passed)?;
+        }
+    }
+    reporter.end();
+    reporter.doors.stop();
+    Ok(())
+}
+
+/// A reporter, from its own side.
+struct Reporter<'a> {
+    subject: &'a Subject,
+    confinement: &'a Confinement,
+    doors: &'a mut Doors,
+    /// Who asks peers, where they are asked.
+    surveyor: Option<Process>,
+    /// What is told of, once there is a registry.
+    told: Option<Told>,
+}
+
+/// What those need that are started.
+struct Told {
+    source: Arc<dyn Source>,
+    roll: Roll,
+    survey: Option<Survey>,
+}
+
+impl Reporter<'_> {
+    /// From now on this registry is told of.
+    fn follow(&mut self, passed: Passed) -> anyhow::Result<()> {
+        let roll = Roll::taken(passed)?;
+        let Subject {
+            about,
+            ledger,
+            survey,
+        } = self.subject;
+        let asks = self.surveyor.is_some();
+        let answers = asks.then(Answers::new).transpose()?.map(Arc::new);
+        let source = TrackerSource {
+            about: about.clone(),
+            ledger: Arc::clone(ledger),
+            roll: roll.clone(),
+            answers: answers.clone(),
+        };
+        self.end();
+        self.told = Some(Told {
+            source: Arc::new(source),
+            roll,
+            survey: answers.map(|answers| Survey {
+                per_second: *survey,
+                answers,
+            }),
+        });
+        Ok(())
+    }
+
+    /// Starts the processes that are due; says when another one will be.
+    fn start(&mut self) -> Option<Instant> {
+        let Told {
+            source,
+            roll,
+            survey,
+        } = self.told.as_ref()?;
+        let confinement = self.confinement;
+        let due = self.doors.start(source, confinement);
+        let asking = self.surveyor.as_mut().zip(survey.as_ref());
+        let next = asking.and_then(|(surveyor, survey)| {
+            let life = || status_of(survey.run(roll, confinement));
+            surveyor.start(|| fork::spawn_leaf(&[], life))
+        });
+        earlier(due, next)
+    }
+
+    /// Ends all processes; they are due then.
+    fn end(&mut self) {
+        self.doors.restart();
+        if let Some(surveyor) = &mut self.surveyor {
+            surveyor.end();
+        }
+    }
+
+    fn reap(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid, format!("exit status {status}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, format!("signal {} ({signal})", signal as i32))
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.ended(pid, &how);
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, how: &str) {
+        if !self.doors.ended(pid, how)
+            && let Some(surveyor) = &mut self.surveyor
+        {
+            surveyor.ended(pid, how);
+        }
+    }
+}
