@@ -55,30 +55,6 @@ fn peer_lines(peer: &Peer) -> Vec<String> {
     ]
 }
 
-/// One line that says most.
-pub fn summary(status: &Status) -> String {
-    let now = status.connections.now;
-    match &status.role {
-        Role::Tracker(tracker) => {
-            let files = match tracker.open {
-                true => "any file".into(),
-                false => plural(tracker.tracked, "file"),
-            };
-            let peers = plural(tracker.peers.into(), "peer");
-            format!("{peers} of {files}, {}", plural(now, "connection"))
-        }
-        Role::Peer(peer) => {
-            let complete = peer.files.iter().filter(|f| f.state == State::Complete);
-            format!(
-                "{} of {} complete, {}",
-                complete.count(),
-                plural(peer.files.len() as u64, "file"),
-                plural(now, "connection")
-            )
-        }
-    }
-}
-
 /// The report.
 pub fn report(status: &Status) -> String {
     let mut lines = head(status);
@@ -343,11 +319,5 @@ mod tests {
         let report = report(&peer());
         let words: Vec<&str> = report.split_whitespace().collect();
         assert!(words.join(" ").contains("KiB/s, 1m 5s left"), "{report}");
-    }
-
-    #[test]
-    fn the_summary_is_one_short_line() {
-        assert_eq!(summary(&tracker()), "3 peers of 2 files, 2 connections");
-        assert_eq!(summary(&peer()), "1 of 5 files complete, 2 connections");
     }
 }
