@@ -266,6 +266,37 @@ fn a_tracker_remembers_in_its_state_who_has_subscribed() {
 }
 
 #[test]
+fn beside_a_tracker_that_listens_every_client_is_refused() {
+    let scene = Scene::new();
+    let inetd = Super::new(&scene, &[&TRACKER[..], &["--sandbox", "require"]].concat());
+    let tracker = scene
+        .cascade("tracker")
+        .args(["--open", "--state", "peers"]);
+    let tracker = tracker.args(["-l", "127.0.0.1:0"]).serve();
+    for command in 1..=3 {
+        let request = trackers::request(command, &[7; 32], peer(1));
+        for log in [Log::Tied, Log::Apart] {
+            let (reply, status) = inetd.ask(log, &request);
+            let (code, body) = reply.split_at(5);
+            assert_eq!((code[0], status), (1, Some(1)));
+            assert_eq!(
+                String::from_utf8_lossy(body),
+                "another tracker answers for this one's files; its operator has to stop one of them\n"
+            );
+        }
+    }
+    let pid = tracker.process().pid();
+    let said =
+        format!("cascade: cannot use the state peers: it is used by another tracker (pid {pid})");
+    assert!(inetd.log().contains(&said), "{}", inetd.log());
+    assert_eq!(trackers::list(tracker.address(), &[7; 32]).len(), 0);
+    tracker.stop();
+    let request = trackers::request(2, &[7; 32], peer(1));
+    assert_eq!(inetd.ask(Log::Tied, &request).0[0], 0);
+    assert_eq!(listed(&inetd, &[7; 32]), 1);
+}
+
+#[test]
 fn of_many_that_subscribe_at_once_nobody_is_forgotten() {
     let scene = Scene::new();
     let inetd = Super::new(&scene, &TRACKER);

@@ -15,16 +15,18 @@
 //! one. All of them end with the confined process. Where the keeper itself is killed they end, too, and the confined
 //! process finds the other ends of its conversations closed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::sys::fork;
+use crate::sys::fork::{self, Kept};
 use crate::sys::poll::hung_up;
 
 /// With this status a helper says that whom it helped is gone: there is nothing to start again.
@@ -60,32 +62,51 @@ impl Helper<'_> {
     }
 }
 
-/// Starts the keeper, where `begin` runs first, and the helpers. They end of no signal that can be blocked: one to the
-/// whole group must not end them before the confined process has saved what it had.
+/// Starts the keeper, where `begin` runs first, and the helpers, and waits until it has begun. The file that `begin`
+/// answers is open in all of them for as long as they live. They end of no signal that can be blocked: one to the whole
+/// group must not end them before the confined process has saved what it had.
 ///
 /// # Errors
-/// As fork(2).
+/// As fork(2), and those of `begin`.
 pub fn start(
     helpers: Vec<Helper<'_>>,
-    begin: impl FnOnce() -> anyhow::Result<()>,
-) -> io::Result<Pid> {
-    let kept = fork::Kept::new(helpers.iter().flat_map(Helper::descriptors));
-    fork::spawn_leaf_keeping(&kept, || {
+    begin: impl FnOnce() -> anyhow::Result<Option<File>>,
+) -> anyhow::Result<Pid> {
+    let (mut reader, writer) = io::pipe()?;
+    let descriptors = helpers.iter().flat_map(Helper::descriptors);
+    let kept = Kept::new(descriptors.chain([writer.as_raw_fd()]));
+    let started = fork::spawn_leaf_keeping(&kept, move || {
         let _ = SigSet::all().thread_block();
-        let kept = begin().and_then(|()| Ok(keep_alive(&helpers)?));
-        match kept {
+        let shared = match begin() {
+            Ok(shared) => shared,
+            Err(error) => {
+                // Where nobody hears it, nobody is left.
+                let _ = (&writer).write_all(format!("{error:#}").as_bytes());
+                return 1;
+            }
+        };
+        drop(writer);
+        match keep_alive(&helpers, shared.as_ref()) {
             Ok(()) => 0,
             Err(error) => {
-                crate::logging::complain(&error);
+                crate::logging::complain(&error.into());
                 1
             }
         }
-    })
+    });
+    let pid = started.context("cannot start the process that keeps others alive")?;
+    // Of one that died too soon to say anything, the helpers are gone, which whoever uses them sees.
+    let mut said = String::new();
+    reader.read_to_string(&mut said)?;
+    anyhow::ensure!(said.is_empty(), "{said}");
+    Ok(pid)
 }
 
 /// A helper, and its process.
-struct Kept<'a> {
+struct Alive<'a> {
     helper: &'a Helper<'a>,
+    /// What it has open as well.
+    shared: Option<&'a File>,
     running: Option<Pid>,
     started: Instant,
     /// How many times in a row it has ended soon.
@@ -93,8 +114,9 @@ struct Kept<'a> {
 }
 
 /// The life of the keeper: until there is nobody left to help, as a helper says, or as is seen when one is to be started.
-fn keep_alive(helpers: &[Helper<'_>]) -> io::Result<()> {
-    let mut kept: Vec<Kept<'_>> = helpers.iter().map(Kept::new).collect();
+fn keep_alive(helpers: &[Helper<'_>], shared: Option<&File>) -> io::Result<()> {
+    let alive = |helper| Alive::new(helper, shared);
+    let mut kept: Vec<Alive<'_>> = helpers.iter().map(alive).collect();
     loop {
         for one in &mut kept {
             if !one.start_if_ended()? {
@@ -127,10 +149,11 @@ fn keep_alive(helpers: &[Helper<'_>]) -> io::Result<()> {
     }
 }
 
-impl<'a> Kept<'a> {
-    fn new(helper: &'a Helper<'a>) -> Self {
+impl<'a> Alive<'a> {
+    fn new(helper: &'a Helper<'a>, shared: Option<&'a File>) -> Self {
         Self {
             helper,
+            shared,
             running: None,
             started: Instant::now(),
             ended_soon: 0,
@@ -150,7 +173,8 @@ impl<'a> Kept<'a> {
             return Ok(false);
         }
         self.started = Instant::now();
-        let kept = fork::Kept::new(self.helper.descriptors());
+        let shared = self.shared.map(AsRawFd::as_raw_fd);
+        let kept = Kept::new(self.helper.descriptors().chain(shared));
         match fork::spawn_leaf_keeping(&kept, || {
             let _ = SigSet::all().thread_block();
             life(socket)

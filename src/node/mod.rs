@@ -279,9 +279,10 @@ fn start_reader(settings: &Settings) -> anyhow::Result<Option<Reader<FileList>>>
     let (reader, helper) = Reader::new(begin, read).context("cannot begin")?;
     let begin = || {
         confinement.become_user()?;
-        confinement.gain_nothing()
+        confinement.gain_nothing()?;
+        Ok(None)
     };
-    keeper::start(vec![helper], begin).context("cannot begin")?;
+    keeper::start(vec![helper], begin)?;
     Ok(Some(reader))
 }
 

@@ -53,6 +53,8 @@ pub struct TrackerService {
     /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
     /// which a fork copies.
     seed: u64,
+    /// Why every client is refused, where they are.
+    refusal: Option<&'static str>,
     /// Locked by the owner of the state only, for the time of a call.
     owner: Mutex<Owner>,
 }
@@ -68,6 +70,7 @@ impl TrackerService {
             read_policy: None,
             tell: None,
             seed: fastrand::u64(..),
+            refusal: None,
             owner: Mutex::new(Owner::new(registry)),
         }
     }
@@ -97,6 +100,12 @@ impl TrackerService {
         let policy = self.current().policy;
         self.owner().fill(path, &policy, seconds_since_epoch(now))?;
         Ok(self)
+    }
+
+    /// Refuses everything that is asked, and says why.
+    pub fn that_refuses(self, reason: &'static str) -> Self {
+        let refusal = Some(reason);
+        Self { refusal, ..self }
     }
 
     /// Writes what a state file holds.
@@ -187,6 +196,7 @@ impl Service for TrackerService {
             source: remote.ip(),
             now: seconds_since_epoch(now),
             rng: self.rng(remote, now),
+            refusal: self.refusal,
             input: Vec::new(),
         }
     }
@@ -272,6 +282,8 @@ pub struct TrackerSession {
     /// When it connected, in seconds since the Unix epoch.
     now: u32,
     rng: Rng,
+    /// Why it is refused, whatever it asks.
+    refusal: Option<&'static str>,
     /// What has arrived of the request: fewer than 54 bytes.
     input: Vec<u8>,
 }
@@ -306,6 +318,9 @@ impl Session for TrackerSession {
 
 impl TrackerSession {
     fn answer(&mut self, request: Request, reports: &mut Vec<Change>) -> (Response, Outcome) {
+        if let Some(reason) = self.refusal {
+            return (Response::refusal(reason), Outcome::Refused);
+        }
         match self.response(&request) {
             Ok(response) => {
                 if request.command != Command::List {

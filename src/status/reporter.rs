@@ -85,11 +85,12 @@ impl Reporter {
         };
         let begin = || {
             confinement.leave()?;
-            confinement.gain_nothing()
+            confinement.gain_nothing()?;
+            Ok(None)
         };
         Ok(Some(Self {
             socket: Arc::new(ours),
-            keeper: keeper::start(vec![helper], begin).context("cannot start a process")?,
+            keeper: keeper::start(vec![helper], begin)?,
             http,
         }))
     }

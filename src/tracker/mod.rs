@@ -9,6 +9,7 @@
 //! | [`policy`] | whom the operator lets in |
 //! | [`config`] | the configuration file |
 //! | [`state`] | the file in which the registry survives a restart |
+//! | [`lock`] | who may write that file |
 //! | [`client`] | how a peer asks a tracker |
 //!
 //! The registry is pure: time and randomness are arguments.
@@ -19,6 +20,7 @@ mod entries;
 pub mod figures;
 mod free_list;
 mod index;
+pub mod lock;
 pub mod policy;
 mod record;
 pub mod registry;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use nix::unistd::getpid;
 
 use super::wishes;
 use crate::cli::{Target, Tracker};
@@ -16,8 +17,9 @@ use crate::confine::{Confinement, Role};
 use crate::faults;
 use crate::store::atomic;
 use crate::text::escape_path;
+use crate::tracker::lock::Claim;
 use crate::tracker::policy::Policy;
-use crate::tracker::state;
+use crate::tracker::{lock, state};
 
 /// The tracker's ends.
 #[derive(Debug)]
@@ -45,11 +47,15 @@ pub fn start(options: &Tracker, said: &Said, confinement: &Confinement) -> anyho
         .unzip();
     let helpers: Vec<Helper<'_>> = reading.into_iter().chain(writing).collect();
     if !helpers.is_empty() {
+        let tracker = getpid();
         let begin = || {
             confinement.become_user()?;
-            confinement.gain_nothing()
+            confinement.gain_nothing()?;
+            // By the user who writes the state, and for as long as somebody lives who can.
+            let lock = |path| lock::take(path, Claim::Listening(tracker));
+            state.map(lock).transpose()
         };
-        keeper::start(helpers, begin).context("cannot begin to serve")?;
+        keeper::start(helpers, begin)?;
     }
     if let (Some(path), Some(writer)) = (state, &writer) {
         let failed = || format!("cannot save {}", escape_path(path));

@@ -2,14 +2,13 @@
 //! change as well.
 //!
 //! To answer takes no lock, for the file is replaced as a whole. Who changes it has a lock, reads it again, and has
-//! written it before its client hears of that.
+//! written it before its client hears of that. Where a tracker that listens has the file, what is there is old, and every
+//! client is refused.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
@@ -24,11 +23,12 @@ use crate::service::Service;
 use crate::service::tracker::{Change, TrackerService};
 use crate::store::atomic::{self, Existing};
 use crate::text::escape_path;
+use crate::tracker::lock::{self, Claim};
 use crate::tracker::policy::Policy;
 
-/// How long others may have the lock, and how often is tried meanwhile.
-const PATIENCE: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(5);
+/// What clients hear where a tracker that listens has the state.
+const ELSEWHERE: &str =
+    "another tracker answers for this one's files; its operator has to stop one of them";
 
 /// Serves the connection.
 ///
@@ -46,12 +46,17 @@ pub fn serve(
         .into());
     };
     let path = confinement.inside(state)?;
+    let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
+    if let Some(reason) = lock::in_the_way(state)? {
+        let refusing = empty_service(options, policy.clone())?.that_refuses(ELSEWHERE);
+        inetd::serve(&refusing, &limits, confinement, |_, _| Ok(()))?;
+        bail!(reason);
+    }
     let service = || empty_service(options, policy.clone());
     let now = SystemTime::now();
     let answering = service()?.with_peers_of(state, now)?;
-    let limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     inetd::serve(&answering, &limits, confinement, |remote, change| {
-        let _lock = lock(&path)?;
+        let _lock = lock::take(&path, Claim::OneChange)?;
         let current = service()?.with_peers_of(&path, now)?;
         save(&current, &path, remote, change)
     })
@@ -71,31 +76,4 @@ fn save(
         file.flush()
     })
     .with_context(|| format!("cannot save {}", escape_path(path)))
-}
-
-/// Locks the state, by a file beside it: it is replaced itself. The lock ends with the descriptor.
-fn lock(state: &Path) -> anyhow::Result<File> {
-    let mut path = state.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let name = escape_path(&path);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let file = file.with_context(|| format!("cannot lock {name}"))?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(AGAIN),
-            Err(TryLockError::WouldBlock) => {
-                bail!("cannot lock {name}: others have it for too long")
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {name}"));
-            }
-        }
-    }
 }
