@@ -74,3 +74,21 @@ fn a_tracker_has_its_state_though_the_process_that_writes_it_is_killed() {
     let saved = fs::read_to_string(scene.path("peers")).expect("a state");
     assert!(saved.contains(" 127.0.0.1:1 "), "{saved}");
 }
+
+#[test]
+fn what_a_killed_writer_left_beside_the_state_is_removed_and_nothing_else() {
+    let scene = Scene::new();
+    let left = ".peers.cascade-0123456789abcdef.tmp";
+    let others = [
+        ".other.cascade-0123456789abcdef.tmp",
+        ".peers.cascade-1.tmp",
+    ];
+    for name in [&[left][..], &others].concat() {
+        fs::write(scene.path(name), "half").expect("a file");
+    }
+    serve(&scene, "peers").stop();
+    assert!(!scene.path(left).exists());
+    for other in others {
+        assert!(scene.path(other).exists(), "{other}");
+    }
+}

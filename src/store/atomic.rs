@@ -1,9 +1,26 @@
-//! Files that appear whole or not at all: written beside their final name, synced, and renamed.
+//! Files that appear whole or not at all: written where they have no name, or another one, synced, and given their name.
+//!
+//! A file without a name is gone with whoever is killed while it writes. To replace another it needs one for the moment of
+//! the rename; and there are file systems that know none without (NFS). What is left then has a name that tells whose it
+//! is: [`sweep`] removes it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{geteuid, linkat};
+
+/// A temporary name is that of the file, as far as there is room, between a dot and this, sixteen digits, and [`END`].
+const MIDDLE: &[u8] = b".cascade-";
+const END: &[u8] = b".tmp";
+/// How much of the name there is room for: a name has 255 bytes at most.
+const ROOM: usize = 220;
 
 /// What to do about a file that already has the final name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +56,47 @@ pub fn write_with(
         Existing::Replace => replaceable(path)?,
     };
     let directory = directory_of(&target);
-    let (mut file, mut temporary) = Temporary::create(&directory)?;
+    let (mut file, temporary) = match nameless(&directory) {
+        Ok(file) => (file, None),
+        Err(_) => Temporary::create(&target).map(|(file, name)| (file, Some(name)))?,
+    };
     contents(&mut file)?;
     file.sync_all()?;
-    drop(file);
-    match existing {
-        Existing::Keep => rename_noreplace(&temporary.path, &target)?,
-        Existing::Replace => fs::rename(&temporary.path, &target)?,
-    }
-    temporary.renamed = true;
+    let temporary = match (temporary, existing) {
+        (Some(temporary), _) => temporary,
+        (None, Existing::Keep) => match link(&file, &target) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Temporary::of(file, &target)?
+            }
+            linked => return linked.and_then(|()| sync_directory(&directory)),
+        },
+        (None, Existing::Replace) => Temporary::of(file, &target)?,
+    };
+    temporary.rename(&target, existing)?;
     sync_directory(&directory)
+}
+
+/// Removes what is left beside a file of those who were killed when they were about to replace it, and answers how much
+/// that was. Nobody may be writing the file meanwhile.
+///
+/// Only regular files go, of this user, whose names are of the form that is made here for this file.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn sweep(path: &Path) -> io::Result<usize> {
+    let target = replaceable(path)?;
+    let (user, mut removed) = (geteuid().as_raw(), 0);
+    for entry in fs::read_dir(directory_of(&target))? {
+        let entry = entry?;
+        let is_left = is_temporary(&entry.file_name(), &target)
+            && entry
+                .metadata()
+                .is_ok_and(|there| there.is_file() && there.uid() == user);
+        if is_left && fs::remove_file(entry.path()).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// Makes the names in a directory survive a crash.
@@ -129,6 +177,29 @@ fn replaceable(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
+/// A new file that has no name yet, where the file system has such.
+fn nameless(directory: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(directory)
+}
+
+/// Gives a file without a name this one, if it is free.
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    // By its descriptor, which kernels before 6.10 let only root do; or by that in /proc, which may not be there.
+    match linkat(file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH) {
+        Ok(()) => Ok(()),
+        Err(nix::errno::Errno::EEXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => {
+            let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let flags = AtFlags::AT_SYMLINK_FOLLOW;
+            Ok(linkat(AT_FDCWD, &*descriptor, AT_FDCWD, path, flags)?)
+        }
+    }
+}
+
 /// A file that is removed when it goes out of scope.
 struct Temporary {
     path: PathBuf,
@@ -137,21 +208,48 @@ struct Temporary {
 
 impl Temporary {
     /// Makes a new file of a name that nobody can foresee.
-    fn create(directory: &Path) -> io::Result<(File, Self)> {
+    fn create(target: &Path) -> io::Result<(File, Self)> {
+        Self::named(target, |path| {
+            OpenOptions::new().write(true).create_new(true).open(path)
+        })
+    }
+
+    /// Gives such a name to a file without one; to a copy of it, where that cannot be.
+    fn of(mut file: File, target: &Path) -> io::Result<Self> {
+        if let Ok(((), temporary)) = Self::named(target, |path| link(&file, path)) {
+            return Ok(temporary);
+        }
+        let (mut copy, temporary) = Self::create(target)?;
+        file.rewind()?;
+        io::copy(&mut file, &mut copy)?;
+        copy.sync_all()?;
+        Ok(temporary)
+    }
+
+    fn named<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
         // The keys are random per process and differ per call; a forked child that repeats its parent's finds the
         // name taken and tries the next.
         loop {
             let random = RandomState::new().hash_one(std::process::id());
-            let path = directory.join(format!(".cascade-{random:016x}.tmp"));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => {
+            let path = target.with_file_name(temporary_name(target, random));
+            match make(&path) {
+                Ok(made) => {
                     let renamed = false;
-                    return Ok((file, Self { path, renamed }));
+                    return Ok((made, Self { path, renamed }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn rename(mut self, target: &Path, existing: Existing) -> io::Result<()> {
+        match existing {
+            Existing::Keep => rename_noreplace(&self.path, target)?,
+            Existing::Replace => fs::rename(&self.path, target)?,
+        }
+        self.renamed = true;
+        Ok(())
     }
 }
 
@@ -164,79 +262,27 @@ impl Drop for Temporary {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(directory: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(directory)
-            .expect("readable")
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into()
-            })
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn an_existing_file_is_kept_or_replaced_as_asked_and_nothing_else_is_left() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("state");
-        write(&path, b"one", Existing::Keep).expect("written");
-        let error = write(&path, b"two", Existing::Keep).expect_err("it exists");
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).expect("readable"), b"one");
-        write(&path, b"three", Existing::Replace).expect("replaced");
-        assert_eq!(fs::read(&path).expect("readable"), b"three");
-        assert_eq!(names(directory.path()), ["state"]);
-    }
-
-    #[test]
-    fn a_link_stays_and_a_directory_or_a_device_is_not_replaced() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
-        fs::write(&file, "old").expect("written");
-        std::os::unix::fs::symlink("file", &link).expect("linked");
-        write(&link, b"new", Existing::Replace).expect("replaced");
-        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
-        assert_eq!(fs::read(&file).expect("readable"), b"new");
-
-        let error = write(directory.path(), b"", Existing::Replace).expect_err("a directory");
-        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
-        let pipe = directory.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        let error = write(&pipe, b"", Existing::Replace).expect_err("a pipe");
-        assert_eq!(error.to_string(), "not a regular file");
-        assert_eq!(names(directory.path()), ["file", "link", "pipe"]);
-    }
-
-    #[test]
-    fn of_many_writers_that_may_not_replace_one_wins() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("state");
-        let wins = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| write(&path, b"x", Existing::Keep).is_ok()))
-                .collect();
-            writers
-                .into_iter()
-                .filter_map(|writer| writer.join().ok())
-                .filter(|won| *won)
-                .count()
-        });
-        assert_eq!(wins, 1);
-        assert_eq!(names(directory.path()), ["state"]);
-    }
-
-    #[test]
-    fn a_bare_name_lies_in_the_working_directory() {
-        assert_eq!(directory_of(Path::new("x")), Path::new("."));
-        assert_eq!(directory_of(Path::new("a/x")), Path::new("a"));
-        assert_eq!(directory_of(Path::new("/x")), Path::new("/"));
-    }
+/// What the temporary names of a file begin with.
+fn beginning(target: &Path) -> Vec<u8> {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    [b".", &name[..name.len().min(ROOM)], MIDDLE].concat()
 }
+
+fn temporary_name(target: &Path, random: u64) -> OsString {
+    let digits = format!("{random:016x}");
+    OsString::from_vec([&beginning(target), digits.as_bytes(), END].concat())
+}
+
+fn is_temporary(name: &OsStr, target: &Path) -> bool {
+    let name = name.as_bytes().strip_prefix(&*beginning(target));
+    let digits = name.and_then(|name| name.strip_suffix(END));
+    digits.is_some_and(|digits| {
+        digits.len() == 16
+            && digits
+                .iter()
+                .all(|digit| b"0123456789abcdef".contains(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests;

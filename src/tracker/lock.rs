@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
 
-use crate::text::escape_path;
+use crate::store::atomic;
+use crate::text::{count, escape_path};
 
 /// How long those of `--inetd` may have the lock, and how often is tried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,7 +53,10 @@ pub fn take(state: &Path, claim: Claim) -> anyhow::Result<File> {
     let begun = Instant::now();
     loop {
         match file.try_lock() {
-            Ok(()) => break,
+            Ok(()) => {
+                sweep(state);
+                break;
+            }
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) if claim != Claim::OneChange && knows_none(&error) => {
                 log::warn!(
@@ -75,6 +79,22 @@ pub fn take(state: &Path, claim: Claim) -> anyhow::Result<File> {
     }
     write(&file, claim).with_context(failed)?;
     Ok(file)
+}
+
+/// What was left by those who were killed when they wrote the state: nobody else writes it now.
+fn sweep(state: &Path) {
+    match atomic::sweep(state) {
+        Ok(0) => {}
+        Ok(removed) => log::info!(
+            "removed {} that a killed tracker left beside {}",
+            count(removed, "temporary file"),
+            escape_path(state)
+        ),
+        Err(error) => log::debug!(
+            "cannot look for what is left beside {}: {error}",
+            escape_path(state)
+        ),
+    }
 }
 
 /// Whether a tracker that listens has the state file: the message that says so.
