@@ -7,8 +7,8 @@ use std::fs;
 use common::process::Finished;
 use common::sample::Sample;
 use common::scene::Scene;
-use common::trackers::nobody_there;
-use common::{is_root, skip};
+use common::trackers::{nobody_there, reserved};
+use common::{eventually, is_root, skip};
 
 /// A scene with a data file and its cascade file.
 fn scene() -> (Scene, Sample) {
@@ -43,6 +43,40 @@ fn a_tracker_or_peer_that_does_not_run_is_asked_for() {
     says(&scene, &get, 3, tracker);
     let get = format!("get -p {nobody} -o got --timeout 1 data.cascade");
     says(&scene, &get, 3, "is 'cascade peer' running there?");
+}
+
+#[test]
+fn a_peer_that_is_tried_again_and_again_is_said_once_and_the_end_says_why() {
+    let (scene, _) = scene();
+    let nobody = nobody_there();
+    let advice = "name another peer (-p) or a tracker (-t)";
+    let get = format!("get -p {nobody} -o got data.cascade");
+    let done = says(&scene, &get, 3, advice);
+    assert_eq!(done.stderr.matches("cannot reach").count(), 1, "{done:?}");
+    assert_eq!(
+        done.error(),
+        format!(
+            "cascade: cannot complete got: no peer is left to ask ({nobody}: connection refused); \
+             5 of 5 blocks are missing; {advice}"
+        )
+    );
+}
+
+#[test]
+fn a_peer_that_comes_to_be_there_is_said_as_well() {
+    let (scene, sample) = scene();
+    let (_socket, address) = reserved();
+    let get = scene.cascade("get").args(["-o", "got", "--timeout", "30"]);
+    let get = get.peer(address).arg("data.cascade").start();
+    eventually("it is said", || get.stderr().contains("cannot reach"));
+    let peer = scene.cascade("peer").args(["-l", &address.to_string()]);
+    let peer = peer.arg("data.cascade").serve();
+    let done = get.finish().assert_code(0);
+    assert_eq!(done.stderr.matches("cannot reach").count(), 1, "{done:?}");
+    let back = format!("{address} answers now\n");
+    assert_eq!(done.stderr.matches(&back).count(), 1, "{done:?}");
+    sample.assert_complete(&scene.path("got"));
+    peer.stop();
 }
 
 #[test]

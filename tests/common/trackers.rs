@@ -115,3 +115,18 @@ pub fn nobody_there() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a listener has an address")
 }
+
+/// An address at which nobody listens, and which nobody else is given while the socket lives; a server may listen there.
+pub fn reserved() -> (std::os::fd::OwnedFd, SocketAddr) {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket,
+        sockopt::ReuseAddr,
+    };
+    use std::os::fd::AsRawFd;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
+    setsockopt(&socket, ReuseAddr, &true).expect("an option");
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("a free port");
+    let address: SockaddrIn = getsockname(socket.as_raw_fd()).expect("it is bound");
+    (socket, std::net::SocketAddrV4::from(address).into())
+}

@@ -43,8 +43,9 @@ impl Downloader<'_> {
         {
             let timeout = humantime::format_duration(timeout);
             crate::logging::fail(format_args!(
-                "cannot complete {}: nothing arrived for {timeout}; {}",
+                "cannot complete {}: nothing arrived for {timeout}{}; {}",
                 path(),
+                self.said.reasons(self.task.peers),
                 missing()
             ));
             return Some(Ending::Missing);
@@ -52,8 +53,9 @@ impl Downloader<'_> {
         let hopeless = !self.task.patient && self.task.found.is_none() && self.plan.is_exhausted();
         if hopeless && !self.plan.is_complete() {
             crate::logging::fail(format_args!(
-                "cannot complete {}: no peer is left to ask; {}",
+                "cannot complete {}: no peer is left to ask{}; {}; name another peer (-p) or a tracker (-t)",
                 path(),
+                self.said.reasons(self.task.peers),
                 missing()
             ));
             return Some(Ending::Missing);

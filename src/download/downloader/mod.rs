@@ -4,6 +4,7 @@
 mod children;
 mod hope;
 mod reports;
+mod said;
 mod task;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use crate::sys::pipe;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
 use hope::heard;
+use said::Said;
 pub use task::{Ending, Task};
 
 /// How often the plan is asked though nothing happened: peers become due again, maps old, workers slow.
@@ -61,6 +63,7 @@ struct Downloader<'a> {
     sender: letters::Sender<Report>,
     receiver: letters::Receiver<Report>,
     whole: Whole,
+    said: Said,
     /// What went wrong on our side; ends the download.
     error: Option<anyhow::Error>,
     /// When something arrived last, and how much had arrived then.
@@ -125,6 +128,7 @@ impl<'a> Downloader<'a> {
                 hash: None,
                 prefix: 0,
             },
+            said: Said::default(),
             error: None,
             looked: Instant::now(),
             heard: (heard(task), task.progress.get(Figure::Received)),

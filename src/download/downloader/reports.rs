@@ -58,6 +58,11 @@ impl Downloader<'_> {
             return;
         };
         let (now, peer, map) = (self.now(), worker.peer, Arc::clone(&worker.map));
+        if !matches!(report, WorkerReport::Failed(..) | WorkerReport::Skipped(_))
+            && self.said.answered(peer)
+        {
+            logging::about(peer, Level::Info, format_args!("{peer} answers now"));
+        }
         match report {
             WorkerReport::Fetched(blocks) => {
                 blocks
@@ -105,10 +110,13 @@ impl Downloader<'_> {
                 let path = crate::text::escape_path(self.task.data.path());
                 self.error = Some(anyhow::anyhow!("cannot complete {path}: {reason}"));
             }
-            Failure::Lied => say(
-                Level::Warn,
-                format_args!("{peer} is not asked again: {reason}"),
-            ),
+            Failure::Lied => {
+                self.said.is_news(peer, reason);
+                say(
+                    Level::Warn,
+                    format_args!("{peer} is not asked again: {reason}"),
+                );
+            }
             Failure::Ours => say(
                 Level::Warn,
                 format_args!("a worker for {peer} failed: {reason}"),
@@ -117,12 +125,15 @@ impl Downloader<'_> {
             Failure::Unreachable if !self.task.peers.contains(&peer) => {
                 say(Level::Debug, format_args!("cannot reach {peer}: {reason}"));
             }
-            Failure::Unreachable => {
-                say(
-                    Level::Info,
-                    format_args!("cannot reach {peer}: {reason}; is 'cascade peer' running there?"),
-                );
-            }
+            // It is tried again and again.
+            Failure::Unreachable | Failure::Silent | Failure::UnknownHash
+                if !self.said.is_news(peer, reason) => {}
+            Failure::Unreachable => say(
+                Level::Info,
+                format_args!(
+                    "cannot reach {peer}: {reason}; is 'cascade peer' running there? (trying again)"
+                ),
+            ),
             Failure::Silent | Failure::UnknownHash => say(
                 Level::Info,
                 format_args!("cannot download from {peer}: {reason}"),

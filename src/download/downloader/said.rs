@@ -1,0 +1,91 @@
+//! What was said of peers: a person reads once what is wrong with one, and again when that is something else.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::download::reason::Reason;
+
+/// How many peers an error names.
+const NAMED: usize = 3;
+
+/// What was said last of each peer that has not answered since.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    last: BTreeMap<SocketAddr, Reason>,
+}
+
+impl Said {
+    /// Takes note of what is to be said, and answers whether it was not said yet.
+    pub fn is_news(&mut self, peer: SocketAddr, reason: Reason) -> bool {
+        self.last.insert(peer, reason) != Some(reason)
+    }
+
+    /// The peer answered; answers whether something was wrong with it.
+    pub fn answered(&mut self, peer: SocketAddr) -> bool {
+        self.last.remove(&peer).is_some()
+    }
+
+    /// What is wrong with these peers, in parentheses after a space; nothing where nothing is.
+    pub fn reasons(&self, peers: &[SocketAddr]) -> String {
+        let with_reason = |peer: &SocketAddr| Some((*peer, *self.last.get(peer)?));
+        let wrong: Vec<_> = peers.iter().filter_map(with_reason).collect();
+        let named = wrong.iter().take(NAMED);
+        let mut parts: Vec<_> = named
+            .map(|(peer, reason)| format!("{peer}: {reason}"))
+            .collect();
+        if wrong.len() > NAMED {
+            parts.push(format!("and {} more", wrong.len() - NAMED));
+        }
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", parts.join("; ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::reason::ReasonKind;
+
+    fn peer(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    fn refused() -> Reason {
+        Reason {
+            kind: ReasonKind::Errno,
+            number: 0,
+            errno: libc::ECONNREFUSED,
+        }
+    }
+
+    #[test]
+    fn the_same_is_news_again_once_the_peer_has_answered() {
+        let mut said = Said::default();
+        let silent = Reason::new(ReasonKind::Silent, 10);
+        assert!(said.is_news(peer(1), refused()));
+        assert!(!said.is_news(peer(1), refused()));
+        assert!(said.is_news(peer(2), refused()));
+        assert!(said.is_news(peer(1), silent));
+        assert!(said.is_news(peer(1), refused()));
+        assert!(said.answered(peer(1)));
+        assert!(!said.answered(peer(1)));
+        assert!(said.is_news(peer(1), refused()));
+    }
+
+    #[test]
+    fn an_error_names_a_few_peers_of_those_that_matter() {
+        let mut said = Said::default();
+        assert_eq!(said.reasons(&[peer(1)]), "");
+        for port in 1..=5 {
+            said.is_news(peer(port), refused());
+        }
+        assert_eq!(
+            said.reasons(&[peer(1), peer(9)]),
+            " (192.0.2.1:1: connection refused)"
+        );
+        let all = [1, 2, 3, 4, 5].map(peer);
+        assert!(said.reasons(&all).ends_with("; and 2 more)"));
+    }
+}
