@@ -501,7 +501,72 @@ fn peer_follows(confined: &[&str]) {
 }
 
 #[test]
-fn a_link_that_comes_later_takes_a_restart_and_it_says_so() {
+fn a_link_that_comes_later_is_fetched_and_served() {
+    a_link_comes_later(&[]);
+}
+
+#[test]
+fn a_link_that_comes_later_is_fetched_by_whom_a_peer_has_become() {
+    if !is_root() {
+        skip("only root can change the root directory");
+        return;
+    }
+    a_link_comes_later(&["--chroot", "data", "--user", "65534:65534"]);
+}
+
+fn a_link_comes_later(confined: &[&str]) {
+    let scene = Scene::new();
+    let [one, two] =
+        [("one", 5000), ("two", 6000)].map(|(name, length)| Sample::new(name, length, 1000));
+    let (data, elsewhere) = (scene.directory("data"), scene.directory("elsewhere"));
+    for (sample, directory) in [(&one, &data), (&two, &elsewhere)] {
+        sample.write_data(directory);
+        sample.write_cascade(directory);
+    }
+    if !confined.is_empty() {
+        let all = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(scene.path(""), all(0o755)).expect("our own directory");
+        fs::set_permissions(&data, all(0o777)).expect("our own directory");
+    }
+    let tracker = scene.tracker();
+    let path = scene.path("peer.toml");
+    let text = format!(
+        "files = ['data/one.cascade']\nlisten = '127.0.0.1:0'\ndirectory = 'data'\ntracker = '{}'\n",
+        tracker.address()
+    );
+    fs::write(&path, &text).expect("a file");
+    let peer = scene.cascade("peer").args(confined);
+    let server = peer.args(["-c", "peer.toml"]).serve();
+    let link = format!("cascade://{}/{}/two", tracker.address(), two.hex());
+    let both = text.replace("']\n", &format!("', '{link}']\n"));
+    // Nobody has it yet.
+    read_again(
+        &server,
+        &path,
+        &both,
+        "two.cascade is not there; it is fetched",
+    );
+    let other = scene.cascade("peer").tracker(tracker.address());
+    let other = other
+        .args(["-l", "127.0.0.1:0", "elsewhere/two.cascade"])
+        .serve();
+    for sample in [&one, &two] {
+        eventually("it serves both", || status_of(&server, sample) == 0);
+    }
+    eventually("all of it is there", || {
+        fs::read(data.join("two")).is_ok_and(|bytes| bytes == two.bytes)
+    });
+    // And no longer when it is gone.
+    read_again(&server, &path, &text, ": 0 new, 1 gone");
+    eventually("it is gone", || status_of(&server, &two) == 1);
+    for server in [other, server, tracker] {
+        server.stop();
+    }
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_link_that_comes_later_with_a_tracker_of_its_own_takes_a_restart_and_it_says_so() {
     let (scene, sample) = (Scene::new(), Sample::new("one", 5000, 1000));
     sample.write_data(&scene.path(""));
     sample.write_cascade(&scene.path(""));
@@ -515,7 +580,7 @@ fn a_link_that_comes_later_takes_a_restart_and_it_says_so() {
         &server,
         &path,
         &both,
-        "two.cascade is not there; to fetch it takes a restart",
+        "two.cascade is not there; to fetch it from tracker 127.0.0.1:9, which is new, takes a restart",
     );
     eventually("it goes on", || status_of(&server, &sample) == 0);
     server.stop();

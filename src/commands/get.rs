@@ -16,7 +16,6 @@ use crate::daemon::sockets::Listen;
 use crate::hash::CascadeHash;
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
-use crate::net::link::Link;
 use crate::node::{self, End, FileList, FileSpec, Settings};
 use crate::server::{Limits, Model};
 use crate::sys::signals;
@@ -105,10 +104,11 @@ pub fn specify(
     output: Option<&Path>,
 ) -> anyhow::Result<Vec<FileSpec>> {
     directory.map_or(Ok(()), files::check_directory)?;
-    let beside = |data: PathBuf, hash: CascadeHash| FileSpec {
+    let beside = |data: PathBuf, hash: CascadeHash, tracker: Option<&HostPort>| FileSpec {
         cascade: cascade_path(&data),
         data,
         hash: Some(hash),
+        tracker: tracker.map(HostPort::to_string),
     };
     files
         .iter()
@@ -117,20 +117,23 @@ pub fn specify(
                 cascade: cascade.clone(),
                 data: output.to_path_buf(),
                 hash: None,
+                tracker: None,
             }),
             (Wanted::CascadeFile(cascade), None) => Ok(FileSpec {
                 cascade: cascade.clone(),
                 data: data_path_in(directory, cascade)?,
                 hash: None,
+                tracker: None,
             }),
             (Wanted::Link(link), None) => {
                 let name = Path::new(link.name.as_str());
                 let data = directory.map_or_else(|| name.to_path_buf(), |at| at.join(name));
-                Ok(beside(data, link.hash))
+                Ok(beside(data, link.hash, Some(&link.tracker)))
             }
-            (Wanted::Link(Link { hash, .. }) | Wanted::Hash(hash), Some(output)) => {
-                Ok(beside(output.to_path_buf(), *hash))
+            (Wanted::Link(link), Some(output)) => {
+                Ok(beside(output.to_path_buf(), link.hash, Some(&link.tracker)))
             }
+            (Wanted::Hash(hash), Some(output)) => Ok(beside(output.to_path_buf(), *hash, None)),
             (Wanted::Hash(_), None) => {
                 Err(UsageError("a hash alone has no name: say with -o where the data go").into())
             }

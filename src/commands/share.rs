@@ -163,6 +163,7 @@ fn seeding(
         cascade: file.cascade.clone(),
         data: file.data.clone(),
         hash: None,
+        tracker: None,
     };
     let address = |address: &std::net::SocketAddr| HostPort {
         host: address.ip().to_string(),

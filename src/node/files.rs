@@ -44,6 +44,8 @@ pub struct FileSpec {
     pub data: PathBuf,
     /// What the cascade file must be; where there is none, it is fetched from a peer.
     pub hash: Option<CascadeHash>,
+    /// The tracker that its link names, `HOST:PORT`.
+    pub tracker: Option<String>,
 }
 
 impl FileList {
@@ -57,6 +59,7 @@ impl FileList {
                 cascade: lead(&file.cascade)?,
                 data: lead(&file.data)?,
                 hash: file.hash,
+                tracker: file.tracker.clone(),
             })
         });
         Ok(Self {
@@ -83,6 +86,7 @@ impl FileList {
                 cascade,
                 data,
                 hash: None,
+                tracker: None,
             };
             files.extend(found.into_iter().map(spec));
         }
@@ -186,6 +190,7 @@ mod tests {
                 cascade: path.join("x.cascade"),
                 data: path.clone(),
                 hash: Some(CascadeHash([7; 32])),
+                tracker: Some("tracker:8888".into()),
             }],
             watch: Some(path),
         };

@@ -228,6 +228,9 @@ fn run_in(
     let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, status)?;
     supervisor.read_list_with(reader);
     supervisor.tell_at(doors);
+    if settings.daemon {
+        supervisor.fetch_missing();
+    }
     let end = supervisor.run(signals)?;
     supervisor.stop(signals)?;
     Ok(end)

@@ -14,8 +14,9 @@ use nix::unistd::Pid;
 use super::announcer::{self, Announced};
 use super::handover::Handover;
 use super::item::Item;
+use super::supervisor::fetching;
 use super::told::Witnessed;
-use super::{Place, Settings, TrackerAddress};
+use super::{FileSpec, Place, Settings, TrackerAddress, metadata};
 use crate::cascade_file::CascadeFile;
 use crate::confine::{Confinement, Role};
 use crate::download::downloader::{self, Ending, Task};
@@ -121,6 +122,26 @@ pub fn start_announcer(
         match begun.and_then(|()| ask_one(tracker, confinement)) {
             Ok(()) => announcer::run(tracker, place, announced),
             Err(error) => report(Err(error)),
+        }
+    })
+}
+
+/// Searches for cascade files until one is there; it hears of the others' end when it is started again.
+pub fn start_fetcher(
+    files: &[FileSpec],
+    settings: &Settings,
+    trackers: &[TrackerAddress],
+    peers: &[SocketAddr],
+) -> io::Result<Pid> {
+    fork::spawn_role(&[], &[], |signals| {
+        fork::reseed();
+        match metadata::obtain_any(files, settings, trackers, peers, &signals) {
+            Ok(true) => fetching::FOUND,
+            Ok(false) => fetching::NOTHING,
+            Err(error) => {
+                crate::logging::complain(&error);
+                fetching::NOTHING
+            }
         }
     })
 }

@@ -67,21 +67,7 @@ pub fn obtain(
     peers: &[SocketAddr],
     signals: &Signals,
 ) -> anyhow::Result<Obtained> {
-    let (mut there, mut status, mut quests) = (Vec::new(), Status::Done, Vec::new());
-    for file in files {
-        let is_it = |quest: &Quest<'_>| quest.is_for(file);
-        if quests.iter().any(is_it) {
-            continue;
-        }
-        match missing(file) {
-            Ok(None) => there.push(file.clone()),
-            Ok(Some(hash)) => quests.push(Quest::new(file, hash, peers)?),
-            Err(error) => {
-                complain(&error);
-                status = Status::Failed;
-            }
-        }
-    }
+    let (mut there, mut status, quests) = sort(files, peers)?;
     if !quests.is_empty() {
         // Nobody knows for how long.
         let count = quests.len();
@@ -91,7 +77,10 @@ pub fn obtain(
         let mut search = Search {
             settings,
             trackers,
-            others: !there.is_empty(),
+            haste: match there.is_empty() {
+                true => Haste::ForEachOther,
+                false => Haste::ForOthers,
+            },
             quests,
             announcers: Vec::new(),
             deaths: 0,
@@ -110,6 +99,59 @@ pub fn obtain(
         }
     }
     Ok(Obtained::Files(there, status))
+}
+
+/// As [`obtain`], for a node that serves already: it ends as soon as one of these is there, and answers whether one is.
+/// It is not where each has failed for good, or a signal came.
+///
+/// # Errors
+/// As [`obtain`].
+pub fn obtain_any(
+    files: &[FileSpec],
+    settings: &Settings,
+    trackers: &[TrackerAddress],
+    peers: &[SocketAddr],
+    signals: &Signals,
+) -> anyhow::Result<bool> {
+    let (there, _, quests) = sort(files, peers)?;
+    if !there.is_empty() {
+        return Ok(true);
+    }
+    let mut search = Search {
+        settings,
+        trackers,
+        haste: Haste::None,
+        quests,
+        announcers: Vec::new(),
+        deaths: 0,
+        started: Instant::now(),
+    };
+    let stopped = search.run(signals);
+    search.end();
+    Ok(stopped?.is_none() && search.has_one())
+}
+
+/// The files whose cascade files are there, how it went with those that cannot be had, and a search for each other.
+fn sort<'a>(
+    files: &'a [FileSpec],
+    peers: &[SocketAddr],
+) -> anyhow::Result<(Vec<FileSpec>, Status, Vec<Quest<'a>>)> {
+    let (mut there, mut status, mut quests) = (Vec::new(), Status::Done, Vec::new());
+    for file in files {
+        let is_it = |quest: &Quest<'_>| quest.is_for(file);
+        if quests.iter().any(is_it) {
+            continue;
+        }
+        match missing(file) {
+            Ok(None) => there.push(file.clone()),
+            Ok(Some(hash)) => quests.push(Quest::new(file, hash, peers)?),
+            Err(error) => {
+                complain(&error);
+                status = Status::Failed;
+            }
+        }
+    }
+    Ok((there, status, quests))
 }
 
 /// The hash of a file whose cascade file has to be fetched; nothing where it is there.
@@ -153,12 +195,22 @@ fn read_capped(file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Who waits for a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// Other files, whose cascade files are there.
+    ForOthers,
+    /// Those that are found, for the rest.
+    ForEachOther,
+    /// Nobody: the first that is found ends it.
+    None,
+}
+
 /// The search for all cascade files that are missing.
 struct Search<'a> {
     settings: &'a Settings,
     trackers: &'a [TrackerAddress],
-    /// Whether there are files that wait for this.
-    others: bool,
+    haste: Haste,
     quests: Vec<Quest<'a>>,
     /// A process for each tracker.
     announcers: Vec<Pid>,
@@ -180,7 +232,8 @@ impl Search<'_> {
                 quest.ask_peers(&self.settings.confinement);
             }
             self.give_up();
-            if self.quests.iter().all(|quest| quest.outcome.is_some()) {
+            let is_over = |quest: &Quest<'_>| quest.outcome.is_some();
+            if self.quests.iter().all(is_over) || (self.haste == Haste::None && self.has_one()) {
                 return Ok(None);
             }
             self.wait(signals)?;
@@ -242,11 +295,20 @@ impl Search<'_> {
         }
     }
 
+    /// Whether a cascade file was found.
+    fn has_one(&self) -> bool {
+        let found = |quest: &Quest<'_>| quest.outcome == Some(Status::Done);
+        self.quests.iter().any(found)
+    }
+
     /// Ends the searches for which there is no hope, or no time.
     fn give_up(&mut self) {
         let waited = self.started.elapsed();
-        let done = |quest: &Quest<'_>| quest.outcome == Some(Status::Done);
-        let others = self.others || self.quests.iter().any(done);
+        let others = match self.haste {
+            Haste::ForOthers => true,
+            Haste::ForEachOther => self.has_one(),
+            Haste::None => false,
+        };
         let patient = self.settings.daemon || !self.trackers.is_empty();
         let timeout = self.settings.timeout.filter(|timeout| waited >= *timeout);
         for quest in &mut self.quests {
@@ -256,7 +318,11 @@ impl Search<'_> {
                     "nobody sent it for {timeout}; peers of other programs cannot: get the cascade file another way"
                 )
             } else if others && waited >= COURTESY {
-                "nobody has sent it, and the other files wait".into()
+                match self.settings.daemon {
+                    true => "nobody has sent it, and the other files wait; it is searched for beside them",
+                    false => "nobody has sent it, and the other files wait",
+                }
+                .into()
             } else if !patient && quest.is_hopeless() {
                 "no peer is left to ask".into()
             } else {

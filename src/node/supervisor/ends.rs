@@ -50,6 +50,8 @@ impl Supervisor<'_> {
                 tracker.name
             );
             *role = Role::Due(Instant::now() + REST);
+        } else if self.fetcher == Role::Running(pid) {
+            self.fetcher_ended(status, &how);
         } else if let Some(index) = self
             .items
             .iter()

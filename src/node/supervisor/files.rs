@@ -13,7 +13,7 @@ use super::{Item, Role, Stage, Supervisor, roles};
 use crate::confine::reader::Reader;
 use crate::hash::CascadeHash;
 use crate::logging::{self, complain};
-use crate::node::files::{FileList, FileSpec, Wanted};
+use crate::node::files::{FileList, Wanted};
 use crate::node::handover::Handover;
 use crate::node::open_file;
 use crate::node::status::{NodeSource, publish};
@@ -21,7 +21,7 @@ use crate::service::blocks::Change;
 use crate::status::rates::Rates;
 use crate::status::service::Source;
 use crate::status::words;
-use crate::text::{escape_path, without_errno};
+use crate::text::without_errno;
 
 impl Supervisor<'_> {
     /// Has the list of files read again by this process, where there is one.
@@ -40,24 +40,15 @@ impl Supervisor<'_> {
         };
         match read() {
             Ok((list, wanted)) => {
-                self.warn_of_links(&list);
+                self.tell_of_links(&list);
                 self.list = list;
                 self.follow(wanted);
+                self.fetch_missing();
             }
             Err(error) => {
                 let error = without_errno(&format!("{error:#}"));
                 log::error!("{error}; the list of files stays as it was");
             }
-        }
-    }
-
-    /// Cascade files are fetched before anything else is done, and so not now.
-    fn warn_of_links(&self, list: &FileList) {
-        let is_new = |file: &&FileSpec| !self.list.named.contains(file);
-        let new = list.named.iter().filter(is_new);
-        for file in new.filter(|file| file.is_to_be_fetched()) {
-            let name = escape_path(&file.cascade);
-            log::warn!("{name} is not there; to fetch it takes a restart");
         }
     }
 
@@ -90,6 +81,12 @@ impl Supervisor<'_> {
             let wanted: HashSet<_> = self.wanted_hashes().collect();
             self.forget(gone, &wanted);
         }
+    }
+
+    /// Whether a file is here.
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        let is_it = |item: &Item| item.named == wanted.data && item.hash == wanted.hash;
+        self.items.iter().any(is_it)
     }
 
     /// Ends whatever works on a file that is not wanted any more; its descriptors are closed after that.

@@ -2,6 +2,7 @@
 
 mod downloads;
 mod ends;
+pub mod fetching;
 mod files;
 mod results;
 mod stop;
@@ -76,6 +77,8 @@ pub struct Supervisor<'a> {
     download: Option<Arc<Bucket>>,
     listener: Role,
     announcers: Vec<(TrackerAddress, Role)>,
+    /// Who searches for cascade files that are not there.
+    fetcher: Role,
     display: Display,
     /// The worst that happened so far.
     status: Status,
@@ -146,6 +149,7 @@ impl<'a> Supervisor<'a> {
                 .into_iter()
                 .map(|tracker| (tracker, Role::Due(now)))
                 .collect(),
+            fetcher: Role::None,
             status,
             finished: None,
             started: now,
@@ -177,6 +181,7 @@ impl<'a> Supervisor<'a> {
             self.notice_changes();
             self.start_verifiers()?;
             self.start_roles()?;
+            self.start_fetcher();
             self.hand_over();
             self.take_turns();
             self.start_downloaders();

@@ -79,7 +79,7 @@ impl Supervisor<'_> {
             .announcers
             .iter()
             .map(|(_, role)| *role)
-            .chain([self.listener]);
+            .chain([self.listener, self.fetcher]);
         let of_items = self.items.iter().filter_map(|item| match item.stage {
             Stage::Verifying(pid) | Stage::Downloading(pid) => Some(pid),
             _ => None,
