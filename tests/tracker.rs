@@ -397,11 +397,15 @@ fn the_state_survives_a_restart() {
     tracker.stop();
     let tracker = Tracker::start(&arguments);
     assert_eq!(tracker.list(), before);
+    // What was left out is said where there is something.
+    let log = tracker.stop();
+    assert!(log.contains("/state: 1 peer\n"), "{log}");
     // A hash that is not tracked any more takes its peers along.
-    tracker.stop();
     let tracker = Tracker::start(&["--state", path.to_str().expect("text"), &"cd".repeat(32)]);
     refusal(tracker.ask(&subscribe(1)));
-    tracker.stop();
+    let log = tracker.stop();
+    let left_out = "/state: 0 peers; left out, because not allowed any more: 1\n";
+    assert!(log.contains(left_out), "{log}");
     assert!(
         fs::read_to_string(&path)
             .expect("a file")

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::confine::outside::Outside;
 use crate::service::Apart;
 use crate::sys::{fork, signals};
+use crate::text::{count, escape_path};
 use crate::tracker::policy::{Policy, PolicyRefusal};
 use crate::tracker::registry::Registry;
 use crate::tracker::shares::Refusal;
@@ -152,9 +153,12 @@ impl Owner {
         outside: Outside,
     ) -> Result<(), LoadError> {
         let (kept, left_out) = self.fill(path, policy, now)?;
-        let name = crate::text::escape_path(path);
-        if kept + left_out > 0 {
-            log::info!("{name}: {kept} peers; {left_out} are not allowed any more");
+        let name = escape_path(path);
+        let peers = count(kept as usize, "peer");
+        match (kept, left_out) {
+            (0, 0) => {}
+            (_, 0) => log::info!("{name}: {peers}"),
+            _ => log::info!("{name}: {peers}; left out, because not allowed any more: {left_out}"),
         }
         self.state = Some(State {
             outside: Arc::new(outside),
