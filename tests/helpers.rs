@@ -11,6 +11,7 @@ use common::procfs;
 use common::scene::{Invocation, Scene};
 use common::{eventually, trackers};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 /// The file of which all peers are.
@@ -144,6 +145,71 @@ fn what_was_registered_a_moment_before_a_kill_is_known_after_it() {
     known.sort_unstable();
     assert_eq!(known, [peer(1), peer(2)]);
     second.stop();
+}
+
+/// All processes below this one.
+fn descendants(of: Pid) -> Vec<Pid> {
+    let children = procfs::children(of);
+    let below = children.iter().flat_map(|&child| descendants(child));
+    below.chain(children.iter().copied()).collect()
+}
+
+#[test]
+fn a_daemon_ends_after_all_of_its_processes() {
+    for model in [
+        "iterative",
+        "process",
+        "thread",
+        "prethread",
+        "event",
+        "prefork",
+    ] {
+        let scene = Scene::new();
+        scene.directory("files");
+        fs::write(scene.path("tracker.toml"), "open = true\n").expect("a file");
+        let list = "directory = 'files'\nwatch-dir = true\n";
+        fs::write(scene.path("peer.toml"), list).expect("a file");
+        let options = [
+            "-l",
+            "127.0.0.1:0",
+            "--control",
+            "control",
+            "--model",
+            model,
+        ];
+        let tracker = [
+            "-c",
+            "tracker.toml",
+            "--state",
+            "state",
+            "--http",
+            "127.0.0.1:0",
+        ];
+        let daemons = [
+            (scene.cascade("tracker").args(tracker), 5),
+            (scene.cascade("peer").args(["-c", "peer.toml"]), 3),
+        ];
+        for (daemon, least) in daemons {
+            let daemon = daemon.args(options).serve();
+            let mut processes = Vec::new();
+            eventually("its helpers run", || {
+                processes = descendants(daemon.process().pid());
+                processes.len() >= least
+            });
+            // As who starts it asks it to end, and waits for that: a service manager kills what is left then.
+            kill(daemon.process().pid(), Signal::SIGTERM).expect("it runs");
+            wait_for_end(daemon.process().pid());
+            processes.retain(|pid| procfs::stat(*pid).is_some());
+            assert_eq!(processes, [], "{model}");
+            daemon.stop();
+        }
+    }
+}
+
+/// Waits until a child of this process has ended, and leaves it to others to hear how.
+fn wait_for_end(pid: Pid) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(pid), flags).expect("a child");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::cli::{self, Tracker};
 use crate::config::changes::Said;
 use crate::confine::outside::Outside;
 use crate::confine::reader::Reader;
-use crate::confine::{Confinement, Role};
+use crate::confine::{Confinement, Role, keeper};
 use crate::daemon::manager::{Manager, listening_on};
 use crate::daemon::sockets::Listen;
 use crate::daemon::{self, pidfile};
@@ -58,7 +58,11 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     let listeners = listen.open(&mut limits)?;
     let (manager, ledger) = (Manager::of_environment(), Arc::new(Ledger::new()?));
-    let Helpers { reader, writer } = helpers::start(&options, &said, &confinement)?;
+    let Helpers {
+        reader,
+        writer,
+        keeper,
+    } = helpers::start(&options, &said, &confinement)?;
     let reporter = reporter(&options, About::now(&listeners)?, &ledger, &confinement)?;
     // There may be many, and a fork copies the tables of what this process has.
     options.targets = Vec::new();
@@ -105,6 +109,9 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     if let Some(path) = &options.state {
         save(&service, path)?;
     }
+    // With its ends of the conversations.
+    drop(service);
+    keeper.into_iter().for_each(keeper::wait_for_end);
     log::info!("stopped after {}", ledger.tally());
     Ok(Status::Done)
 }

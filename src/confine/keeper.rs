@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::sys::fork::{self, Kept};
@@ -39,6 +39,9 @@ const AT_ONCE: u32 = 20;
 const REST: Duration = Duration::from_secs(2);
 /// How long after a fork that failed the next one is tried.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
+/// How long the end of all that is waited for, and how often is looked.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What a helper does in its process, until the other end is closed: the exit status.
 pub type Life<'a> = Box<dyn Fn(&OwnedFd) -> u8 + Send + 'a>;
@@ -87,7 +90,11 @@ pub fn start(
         };
         drop(writer);
         match keep_alive(&helpers, shared.as_ref()) {
-            Ok(()) => 0,
+            Ok(()) => {
+                // The others end as well, for the same reason.
+                while waitpid(None, None).is_ok() {}
+                0
+            }
             Err(error) => {
                 crate::logging::complain(&error.into());
                 1
@@ -100,6 +107,20 @@ pub fn start(
     reader.read_to_string(&mut said)?;
     anyhow::ensure!(said.is_empty(), "{said}");
     Ok(pid)
+}
+
+/// Waits for the end of a keeper whose helpers have nobody left to help, and so of them. But not for long: one may hang at
+/// a disk, and ends then as it can.
+///
+/// A service manager takes what is left when its daemon has ended for what went wrong, and kills it.
+pub fn wait_for_end(keeper: Pid) {
+    let end = Instant::now() + PATIENCE;
+    let flags = Some(WaitPidFlag::WNOHANG);
+    while let Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) = waitpid(keeper, flags)
+        && Instant::now() < end
+    {
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// A helper, and its process.

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::cli::{Reporting, Sources};
 use crate::confine::reader::Reader;
@@ -170,7 +171,7 @@ fn run_with(
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
     let signals = settings.vitals.watch(catch()?)?;
     let settings = &inside(settings)?;
-    let reader = start_reader(settings)?;
+    let (reader, keeper) = start_reader(settings)?.unzip();
     // Files are opened as the user who will own them.
     settings.confinement.leave()?;
     settings.confinement.gain_nothing()?;
@@ -183,6 +184,7 @@ fn run_with(
     };
     let end = run_in(world, settings, &mut doors, &signals);
     doors.stop();
+    keeper.into_iter().for_each(keeper::wait_for_end);
     end
 }
 
@@ -271,8 +273,9 @@ fn inside(settings: Settings) -> anyhow::Result<Settings> {
     })
 }
 
-/// Who reads the list of files again: the configuration may lie where this process will not see it.
-fn start_reader(settings: &Settings) -> anyhow::Result<Option<Reader<FileList>>> {
+/// Who reads the list of files again, and who keeps that process alive: the configuration may lie where this process will
+/// not see it.
+fn start_reader(settings: &Settings) -> anyhow::Result<Option<(Reader<FileList>, Pid)>> {
     let Some(ReadList(read)) = &settings.files_again else {
         return Ok(None);
     };
@@ -285,8 +288,8 @@ fn start_reader(settings: &Settings) -> anyhow::Result<Option<Reader<FileList>>>
         confinement.gain_nothing()?;
         Ok(None)
     };
-    keeper::start(vec![helper], begin)?;
-    Ok(Some(reader))
+    let keeper = keeper::start(vec![helper], begin)?;
+    Ok(Some((reader, keeper)))
 }
 
 /// Where this node can be found.

@@ -125,9 +125,10 @@ impl Reporter {
             .try_for_each(|at| print_bytes(format!("status at http://{at}/\n").as_bytes()))
     }
 
-    /// Ends it, and waits a moment until it has removed the control socket.
+    /// Ends it, and waits a moment until it has removed the control socket, and is gone.
     pub fn stop(&self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
         let _ = wait_readable(&[Some(self.socket.as_fd())], Some(PATIENCE));
+        keeper::wait_for_end(self.keeper);
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use nix::unistd::getpid;
+use nix::unistd::{Pid, getpid};
 
 use super::wishes;
 use crate::cli::{Target, Tracker};
@@ -28,6 +28,8 @@ pub struct Helpers {
     pub reader: Option<Reader<Policy>>,
     /// Writes the state, where it is kept.
     pub writer: Option<Outside>,
+    /// Who keeps both alive.
+    pub keeper: Option<Pid>,
 }
 
 /// Starts the processes that are needed, and one that keeps them alive.
@@ -46,6 +48,7 @@ pub fn start(options: &Tracker, said: &Said, confinement: &Confinement) -> anyho
         .transpose()?
         .unzip();
     let helpers: Vec<Helper<'_>> = reading.into_iter().chain(writing).collect();
+    let mut keeper = None;
     if !helpers.is_empty() {
         let tracker = getpid();
         let begin = || {
@@ -55,13 +58,17 @@ pub fn start(options: &Tracker, said: &Said, confinement: &Confinement) -> anyho
             let lock = |path| lock::take(path, Claim::Listening(tracker));
             state.map(lock).transpose()
         };
-        keeper::start(helpers, begin)?;
+        keeper = Some(keeper::start(helpers, begin)?);
     }
     if let (Some(path), Some(writer)) = (state, &writer) {
         let failed = || format!("cannot save {}", escape_path(path));
         writer.wait_until_begun().with_context(failed)?;
     }
-    Ok(Helpers { reader, writer })
+    Ok(Helpers {
+        reader,
+        writer,
+        keeper,
+    })
 }
 
 fn reader<'a>(
