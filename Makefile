@@ -121,7 +121,7 @@ install:
 		$(INSTALL_DATA) $${entry%%:*} $$to; \
 	done
 	# Without a prefix it is not known yet where the program will be: systemd looks in the usual places.
-	$(if $(PREFIX),sed -i 's|^ExecStart=cascade |ExecStart=$(BINDIR)/cascade |' \
+	$(if $(PREFIX),sed -i 's|^\(Exec[A-Za-z]*\)=cascade |\1=$(BINDIR)/cascade |' \
 		$(foreach unit,$(filter %.service,$(UNITS)),$(DESTDIR)$(UNITDIR)/$(notdir $(unit))))
 
 install-strip:

@@ -48,6 +48,7 @@ installed_and_gone() {
     done
     for unit in "$root"/opt/here/lib/systemd/system/*.service; do
         grep -q '^ExecStart=/opt/here/bin/cascade ' "$unit" || fail "$unit does not start what was installed"
+        ! grep -q '^Exec.*=cascade ' "$unit" || fail "$unit runs something else than what was installed"
     done
     completed "$root/opt/here" share/zsh/site-functions
     $make --no-print-directory uninstall DESTDIR="$root" PREFIX=/opt/here >/dev/null

@@ -22,7 +22,7 @@ install -m 755 "$binary" "$root/usr/bin/cascade"
 install -m 755 /bin/kill "$root/bin/kill"
 names=()
 for unit in units/*; do
-    sed 's|^ExecStart=cascade |ExecStart=/usr/bin/cascade |' "$unit" >"$units/${unit#units/}"
+    sed 's|^\(Exec[A-Za-z]*\)=cascade |\1=/usr/bin/cascade |' "$unit" >"$units/${unit#units/}"
     names+=("${unit#units/}")
 done
 
@@ -40,11 +40,10 @@ done
 
 # Each option in the units is one that the program has.
 for name in "${names[@]}"; do
-    line=$(sed -n 's/^ExecStart=cascade //p' "units/$name")
-    [[ -n $line ]] || continue
-    command=${line%% *}
-    help=$("$binary" "$command" --help)
-    for option in $(grep -oE -- ' --?[a-z-]+' <<<"$line"); do
-        grep -qE -- "(^|[ ,])$option([ ,=]|$)" <<<"$help" || fail "$name: cascade $command has no $option"
-    done
+    while read -r command line; do
+        help=$("$binary" "$command" --help)
+        for option in $(grep -oE -- '(^| )--?[a-z-]+' <<<"$line"); do
+            grep -qE -- "(^|[ ,])$option([ ,=]|$)" <<<"$help" || fail "$name: cascade $command has no $option"
+        done
+    done < <(sed -n 's/^Exec[A-Za-z]*=cascade //p' "units/$name")
 done
