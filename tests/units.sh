@@ -19,7 +19,7 @@ units=$root/usr/lib/systemd/system
 mkdir -p "$units" "$root"/{usr/bin,bin,etc/cascade}
 cp -r /lib/systemd/system/. "$units"
 install -m 755 "$binary" "$root/usr/bin/cascade"
-install -m 755 /bin/kill "$root/bin/kill"
+install -m 755 /bin/sh "$root/bin/sh"
 names=()
 for unit in units/*; do
     sed 's|^\(Exec[A-Za-z]*\)=cascade |\1=/usr/bin/cascade |' "$unit" >"$units/${unit#units/}"
