@@ -290,6 +290,21 @@ fn what_the_file_names_must_be_there() {
         ),
         (
             "tracker",
+            "open = true\nlisten = '127.0.0.1:0'\nhttp = '192.0.2.1:8080'\n",
+            "cannot listen on 192.0.2.1:8080",
+        ),
+        (
+            "tracker",
+            "open = true\nlisten = '127.0.0.1:0'\npidfile = 'none/pid'\n",
+            "none: No such file",
+        ),
+        (
+            "peer",
+            "watch-dir = true\ndirectory = '.'\ncontrol = 'none/control'\n",
+            "none: No such file",
+        ),
+        (
+            "tracker",
             "open = true\nuser = 'no one here'\n",
             "cannot become no one here",
         ),

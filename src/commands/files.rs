@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use super::Status;
 use crate::cascade_file::{CascadeFile, ReadError, cascade_path};
 use crate::logging::complain;
+use crate::store::atomic;
 use crate::text::escape_path;
 
 /// Does `command` with each of these files; says what went wrong with one, and goes on with the next. Answers the
@@ -85,6 +86,15 @@ pub fn check_directory(path: &Path) -> anyhow::Result<()> {
         bail!("{}: not a directory", use_it());
     }
     Ok(())
+}
+
+/// Fails before any work is done where there is no directory for a file that a daemon will make.
+///
+/// # Errors
+/// As [`check_directory`].
+pub fn check_places<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
+    let mut directories = paths.into_iter().map(|path| atomic::directory_of(path));
+    directories.try_for_each(|directory| check_directory(&directory))
 }
 
 /// Refuses `-o` with several files.

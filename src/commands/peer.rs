@@ -36,6 +36,7 @@ pub fn run(options: cli::Peer, said: Said) -> anyhow::Result<Status> {
     let (is_checked, is_single) = (options.config.check, options.daemon.inetd);
     let pidfile = options.daemon.pidfile.clone();
     let settings = settings(options, said)?;
+    files::check_places(pidfile.iter().chain(&settings.control))?;
     if is_checked {
         return check(&settings);
     }

@@ -24,6 +24,7 @@ use crate::daemon::manager::{Manager, listening_on};
 use crate::daemon::sockets::Listen;
 use crate::daemon::{self, pidfile};
 use crate::net::address::ListenAddress;
+use crate::net::listen;
 use crate::output::announce;
 use crate::server::{self, Ledger, Limits};
 use crate::service::tracker::{ReadPolicy, TrackerService};
@@ -48,6 +49,7 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     let confinement = Confinement::new(&options.confine)?;
     let policy = wishes::policy(&options, &|path| File::open(path))?;
     let listen = listen(&options)?;
+    files::check_places(options.daemon.pidfile.iter().chain(&options.status.control))?;
     if options.config.check {
         return check(&options, &policy, &listen);
     }
@@ -120,6 +122,7 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
 fn check(options: &Tracker, policy: &Policy, listen: &Listen) -> anyhow::Result<Status> {
     whole_seconds(options.ttl)?;
     let at = listen.check()?;
+    listen::check(&options.http)?;
     if let Some(path) = &options.state {
         files::check_directory(&atomic::directory_of(path))?;
         state::load(path, |_| {})?;
