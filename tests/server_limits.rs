@@ -52,18 +52,23 @@ fn a_request_that_comes_byte_by_byte_is_cut_off(kind: Kind, model: &'static str)
     let subject = Subject::start_with(kind, model, &["-v", "--request-timeout", "500ms"]);
     let (slow, request) = (subject.connect(), subject.request(1));
     let begun = Instant::now();
-    let took = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for byte in &request[..request.len() - 1] {
-                // Until the server does not want any more.
-                if (&slow).write_all(&[*byte]).is_err() || begun.elapsed() > AGES {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(60));
+    // Each byte is sent when nothing came after the one before for so long.
+    let pace = Some(Duration::from_millis(60));
+    slow.set_read_timeout(pace).expect("a timeout");
+    let (mut bytes, last) = (request[..request.len() - 1].iter(), Some(AGES));
+    let took = loop {
+        match bytes.next() {
+            Some(byte) => _ = (&slow).write_all(&[*byte]),
+            None => slow.set_read_timeout(last).expect("a timeout"),
+        }
+        match (&slow).read(&mut [0; 4096]) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                assert!(begun.elapsed() < AGES, "it does not end");
             }
-        });
-        end_of(&slow, begun)
-    });
+            Ok(0) | Err(_) => break begun.elapsed(),
+        }
+    };
     assert_between(took, Duration::from_millis(480), AGES);
     let tally = subject.stop();
     assert!(tally.contains("timed out 1"), "{tally}");

@@ -1,5 +1,7 @@
 //! `cascade tracker` and `cascade list`, as a user runs them.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use cascade::hash::CascadeHash;
 use cascade::wire::tracker::{Command as Verb, NOBODY, PeerRecord, Request, Response};
+use common::eventually;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use nix::unistd::Pid;
@@ -178,15 +181,6 @@ fn refusal(response: Response) -> String {
     message.strip_suffix('\n').expect("a line").to_owned()
 }
 
-/// Waits until something has come to be.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn hex() -> String {
     HASH.to_string()
 }
@@ -230,7 +224,7 @@ fn a_subscriber_is_visible_to_the_very_next_client_1000_times() {
         let addresses: Vec<_> = peers(listed).iter().map(|peer| peer.address).collect();
         assert_eq!(addresses, [peer], "client {n}");
     }
-    until("no child is left", || tracker.children().is_empty());
+    eventually("no child is left", || tracker.children().is_empty());
     let log = tracker.stop();
     assert!(log.contains("2000 connections: done 2000"), "{log}");
 }
@@ -378,9 +372,9 @@ fn a_peer_that_is_not_renewed_is_forgotten() {
     let tracker = Tracker::start(&["--ttl", "3", "--max-peers", "1", &hex()]);
     peers(tracker.ask(&subscribe(1)));
     assert_eq!(tracker.ports(), [1]);
-    until("the peer has expired", || tracker.list().is_empty());
+    eventually("the peer has expired", || tracker.list().is_empty());
     // Its place is free as soon as the sweep has come by.
-    until("there is room again", || {
+    eventually("there is room again", || {
         matches!(tracker.ask(&subscribe(2)), Response::Peers(_))
     });
     assert_eq!(tracker.ports(), [2]);
@@ -482,7 +476,7 @@ fn what_is_no_request_gets_a_message_and_harms_nobody() {
     assert_eq!(received, b"");
     drop(connect());
     assert_eq!(tracker.list(), []);
-    until("no child is left", || tracker.children().is_empty());
+    eventually("no child is left", || tracker.children().is_empty());
     let log = tracker.stop();
     assert!(log.contains("protocol error 3"), "{log}");
 }
@@ -493,7 +487,7 @@ fn a_term_ends_the_tracker_and_frees_its_port() {
     let address = tracker.address.to_string();
     // A client that says nothing does not delay the end.
     let _silent = TcpStream::connect(tracker.address).expect("a connection");
-    until("the client is served", || !tracker.children().is_empty());
+    eventually("the client is served", || !tracker.children().is_empty());
     let started = Instant::now();
     tracker.stop();
     assert!(started.elapsed() < Duration::from_secs(5));
