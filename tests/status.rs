@@ -226,6 +226,52 @@ fn files_that_come_later_are_told_of_too() {
 }
 
 #[test]
+fn a_link_whose_cascade_file_nobody_has_yet_is_told_of_too() {
+    let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
+    let there = scene.directory("there");
+    scene.directory("here");
+    sample.write_data(&there);
+    sample.write_cascade(&there);
+    let tracker = scene.tracker();
+    let link = format!("cascade://{}/{}/data", tracker.address(), sample.hex());
+    let peer = scene
+        .cascade("peer")
+        .args(["-l", "127.0.0.1:0", "--control", "control", "-d", "here"])
+        .arg(&link)
+        .start();
+    eventually("there is a control socket", || {
+        scene.path("control").exists()
+    });
+    let told = status(&scene, "control");
+    let file = &told["files"][0];
+    assert_eq!(file["hash"], sample.hex(), "{told}");
+    assert_eq!(file["state"], "fetching", "{told}");
+    let report = scene.cascade("status").arg("control").run().assert_code(0);
+    assert!(
+        report
+            .stdout
+            .contains("the cascade file is being searched for"),
+        "{report:#?}"
+    );
+    let seed = scene
+        .cascade("peer")
+        .args(["-l", "127.0.0.1:0"])
+        .tracker(tracker.address())
+        .arg("there/data.cascade")
+        .serve();
+    eventually("it has it", || {
+        status(&scene, "control")["files"][0]["state"] == "complete"
+    });
+    peer.signal(Signal::SIGTERM);
+    peer.finish().assert_code(0);
+    assert!(!scene.path("control").exists(), "it is removed at the end");
+    for server in [seed, tracker] {
+        server.stop();
+    }
+    scene.assert_nothing_left();
+}
+
+#[test]
 fn a_tracker_that_reads_other_hashes_tells_of_them() {
     // More than there is room for beside the first: a registry is made anew.
     for count in [1, 500] {

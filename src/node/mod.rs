@@ -53,13 +53,15 @@ use crate::events::{Event, Events};
 use crate::exit::Status;
 use crate::net::address::{Advertised, HostPort};
 use crate::net::resolve;
-use crate::server::{Limits, Model, limits};
+use crate::server::{Ledger, Limits, Model, limits};
 use crate::status::doors::Doors;
+use crate::status::report::About;
 use crate::sys::pipe::Sender;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use item::Item;
-use metadata::Obtained;
+use metadata::{Obtained, Telling};
+use status::NodeSource;
 use supervisor::Supervisor;
 use told::Told;
 use vitals::Vitals;
@@ -209,7 +211,13 @@ fn run_in(
         reader,
     } = world;
     let list = settings.files.all()?;
-    let (files, status) = match metadata::obtain(&list, settings, &trackers, &peers, signals)? {
+    let (about, ledger) = (About::now(&listeners)?, Arc::new(Ledger::new()?));
+    let telling = Telling {
+        doors,
+        source: Arc::new(NodeSource::new(&about, &ledger, &[], &settings.files)),
+    };
+    let obtained = metadata::obtain(&list, settings, &trackers, &peers, signals, telling)?;
+    let (files, status) = match obtained {
         Obtained::Files(files, status) => (files, status),
         Obtained::Stopped(signal) => return Ok(End::Signal(signal)),
     };

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::files::{FileList, FileSpec};
 use super::item::{Item, Stage};
 use crate::cascade_file::Geometry;
 use crate::download::progress::{Figure, Progress};
@@ -19,6 +20,8 @@ pub struct NodeSource {
     about: About,
     ledger: Arc<Ledger>,
     files: Vec<File>,
+    /// Those of which the cascade file is missing.
+    sought: Vec<Held>,
 }
 
 /// A file, as far as it is told of.
@@ -32,13 +35,31 @@ struct File {
 }
 
 impl NodeSource {
-    /// A peer with these files.
-    pub fn new(about: &About, ledger: &Arc<Ledger>, items: &[Item]) -> Self {
+    /// A peer with these files, and those of the list whose cascade files it is searching for.
+    pub fn new(about: &About, ledger: &Arc<Ledger>, items: &[Item], list: &FileList) -> Self {
+        let sought = list.named.iter().filter(|file| file.is_to_be_fetched());
         Self {
             about: about.clone(),
             ledger: Arc::clone(ledger),
             files: items.iter().map(File::new).collect(),
+            sought: sought.map(sought_file).collect(),
         }
+    }
+}
+
+fn sought_file(file: &FileSpec) -> Held {
+    Held {
+        file: file.data.to_string_lossy().into_owned(),
+        hash: file.hash.map(|hash| hash.to_string()).unwrap_or_default(),
+        length: 0,
+        block_size: 0,
+        blocks: 0,
+        present: 0,
+        verified: 0,
+        state: State::Fetching,
+        sources: 0,
+        received: 0,
+        received_per_second: 0.0,
     }
 }
 
@@ -99,6 +120,7 @@ impl Source for NodeSource {
             .iter()
             .zip(1..)
             .map(|(file, index)| file.told(rate(index)))
+            .chain(self.sought.iter().cloned())
             .collect();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         Status {

@@ -256,16 +256,19 @@ pub enum State {
     Complete,
     /// Nothing more is done about it.
     GivenUp,
+    /// Its cascade file is being searched for: its hash is known, and nothing else.
+    Fetching,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Verifying,
         Self::Waiting,
         Self::Downloading,
         Self::Complete,
         Self::GivenUp,
+        Self::Fetching,
     ];
 
     /// A few words.
@@ -276,6 +279,7 @@ impl State {
             Self::Downloading => "downloading",
             Self::Complete => "complete",
             Self::GivenUp => "given up",
+            Self::Fetching => "fetching",
         }
     }
 }

@@ -206,6 +206,10 @@ fn held(peer: &Peer) -> Vec<String> {
 }
 
 fn how_far(file: &Held) -> String {
+    if file.state == State::Fetching {
+        let what = "the cascade file is being searched for";
+        return format!("{:<LABEL$}{what}", file.state.describe());
+    }
     let (present, blocks) = (u64::from(file.present), u64::from(file.blocks));
     let share = if blocks == 0 {
         1.0
@@ -309,6 +313,7 @@ mod tests {
             "complete     ██████████ 100 %  100 of 100 blocks",
             "downloading  ███▌        35 %  35 of 100 blocks, 3 peers",
             "verifying    ███▌        35 %  35 of 100 blocks",
+            "fetching     the cascade file is being searched for",
         ] {
             assert!(report.contains(part), "{part}\n{report}");
         }

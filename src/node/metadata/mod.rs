@@ -16,6 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -31,6 +32,8 @@ use crate::download::metadata::Asked;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::logging::complain;
+use crate::status::doors::Doors;
+use crate::status::service::Source;
 use crate::store::atomic::directory_of;
 use crate::store::open_data;
 use crate::sys::fork;
@@ -56,6 +59,14 @@ pub enum Obtained {
     Stopped(Signal),
 }
 
+/// Those who tell meanwhile how the node is.
+pub struct Telling<'a> {
+    /// Their processes.
+    pub doors: &'a mut Doors,
+    /// What they tell.
+    pub source: Arc<dyn Source>,
+}
+
 /// Sees to it that the cascade file of each of these files is there.
 ///
 /// # Errors
@@ -66,6 +77,7 @@ pub fn obtain(
     trackers: &[TrackerAddress],
     peers: &[SocketAddr],
     signals: &Signals,
+    telling: Telling<'_>,
 ) -> anyhow::Result<Obtained> {
     let (mut there, mut status, quests) = sort(files, peers)?;
     if !quests.is_empty() {
@@ -85,6 +97,7 @@ pub fn obtain(
             announcers: Vec::new(),
             deaths: 0,
             started: Instant::now(),
+            telling: Some(telling),
         };
         let stopped = search.run(signals);
         search.end();
@@ -125,6 +138,7 @@ pub fn obtain_any(
         announcers: Vec::new(),
         deaths: 0,
         started: Instant::now(),
+        telling: None,
     };
     let stopped = search.run(signals);
     search.end();
@@ -217,6 +231,7 @@ struct Search<'a> {
     /// How many of them have ended that should not have.
     deaths: u32,
     started: Instant,
+    telling: Option<Telling<'a>>,
 }
 
 impl Search<'_> {
@@ -227,6 +242,9 @@ impl Search<'_> {
             self.announcers.push(announcer);
         }
         loop {
+            if let Some(Telling { doors, source }) = &mut self.telling {
+                doors.start(source, &self.settings.confinement);
+            }
             for quest in &mut self.quests {
                 quest.hear()?;
                 quest.ask_peers(&self.settings.confinement);
@@ -281,11 +299,16 @@ impl Search<'_> {
             let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => (pid, status),
                 // Signals have no number that an answer has.
-                Ok(WaitStatus::Signaled(pid, _, _)) => (pid, -1),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, -(signal as i32)),
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
+            if let Some(Telling { doors, .. }) = &mut self.telling
+                && doors.ended(pid, &how(status))
+            {
+                continue;
+            }
             if let Some(number) = self.announcers.iter().position(|one| *one == pid) {
                 self.announcer_ended(number)?;
             }
@@ -334,11 +357,23 @@ impl Search<'_> {
 
     /// Ends the processes.
     fn end(&mut self) {
+        if let Some(Telling { doors, .. }) = &mut self.telling {
+            // Others will, with more to tell.
+            doors.restart();
+        }
         let questioners = self.quests.iter().flat_map(Quest::questioners);
         for pid in questioners.chain(self.announcers.iter().copied()) {
             // A child that just ended is a zombie of ours: the pid cannot be another's.
             let _ = kill(pid, Signal::SIGKILL);
             while let Err(Errno::EINTR) = waitpid(pid, None) {}
         }
+    }
+}
+
+/// How a process ended, in words: its exit status, or less than 0 the signal.
+fn how(status: i32) -> String {
+    match status {
+        0.. => format!("exit status {status}"),
+        signal => format!("signal {}", -signal),
     }
 }

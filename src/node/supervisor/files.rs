@@ -215,7 +215,7 @@ impl Supervisor<'_> {
     /// Logs how the node is, for which a signal asked.
     pub(super) fn log_status(&self) {
         self.items.iter().for_each(publish);
-        let source = NodeSource::new(&self.about, &self.ledger, &self.items);
+        let source = NodeSource::new(&self.about, &self.ledger, &self.items, &self.list);
         let mut lines = words::block(&source.status(&Rates::default(), SystemTime::now()));
         lines.push(format!("children: {}", self.children().len()));
         logging::status(&lines);

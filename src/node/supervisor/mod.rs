@@ -217,7 +217,12 @@ impl<'a> Supervisor<'a> {
             doors.restart();
         }
         if doors.are_waiting() {
-            let source = Arc::new(NodeSource::new(&self.about, &self.ledger, &self.items));
+            let source = Arc::new(NodeSource::new(
+                &self.about,
+                &self.ledger,
+                &self.items,
+                &self.list,
+            ));
             doors.start(&(source as Arc<dyn Source>), &self.settings.confinement);
         }
     }
