@@ -148,7 +148,23 @@ mod tests {
             received: 1_750_000,
             received_per_second: 10_000.0,
             sources: 3,
-            files: State::ALL.map(held).into(),
+            files: State::ALL.map(held).map(known_as_far_as_it_is).into(),
         }))
+    }
+
+    /// Of a file whose cascade file is being searched for only its hash is known.
+    fn known_as_far_as_it_is(file: Held) -> Held {
+        match file.state {
+            State::Fetching => Held {
+                length: 0,
+                block_size: 0,
+                blocks: 0,
+                present: 0,
+                verified: 0,
+                received: 0,
+                ..file
+            },
+            _ => file,
+        }
     }
 }

@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(
             block(&peer())[2..],
             [
-                "files: 5, 1 complete, 1 given up, 2400000 of 5000000 bytes verified",
+                "files: 6, 1 complete, 1 given up, 2400000 of 5000000 bytes verified",
                 "bytes: 1750000 received",
                 "peers: 3 downloaded from",
             ]
