@@ -189,3 +189,19 @@ fn there_are_colours_on_a_terminal_only_and_not_where_no_color_is_set() {
     let mistake = scene.cascade("--nothing").env("TERM", "xterm").run();
     assert!(!mistake.stderr.contains('\x1b'), "{mistake:#?}");
 }
+
+#[test]
+fn make_help_has_every_target() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile");
+    let makefile = fs::read_to_string(path).expect("the Makefile");
+    let targets = makefile
+        .lines()
+        .find_map(|line| line.strip_prefix(".PHONY: "));
+    for target in targets.expect("targets").split_whitespace() {
+        let rule = format!("{target}:");
+        let rule = makefile.lines().find(|line| line.starts_with(&rule));
+        let what = rule.and_then(|rule| rule.split_once(" ## "));
+        let (_, what) = what.unwrap_or_else(|| panic!("nothing is said of {target}"));
+        assert!(what.len() <= 80 - 22, "too long for a terminal: {what}");
+    }
+}

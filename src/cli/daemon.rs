@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+use super::SERVICE;
 use crate::logging::{Format, LogLevel};
 
 /// How a daemon gets on with what runs it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DaemonOptions {
     /// Keep the process id in this file, locked, while it runs
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = SERVICE, long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
     /// Serve one connection, on standard input and output: of inetd, s6 or a unit with Accept=yes
-    #[arg(long, conflicts_with_all = ["listen", "model", "pidfile"])]
+    #[arg(help_heading = SERVICE, long, conflicts_with_all = ["listen", "model", "pidfile"])]
     pub inetd: bool,
     /// What is logged, and how.
     #[command(flatten)]
@@ -24,7 +25,7 @@ pub struct DaemonOptions {
 #[derive(Debug, Clone, Default, Args)]
 pub struct StatusOptions {
     /// Tell how it is at this Unix socket: see cascade status
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, conflicts_with = "inetd")]
+    #[arg(help_heading = SERVICE, long, value_name = "PATH", value_hint = ValueHint::FilePath, conflicts_with = "inetd")]
     pub control: Option<PathBuf>,
 }
 
@@ -32,10 +33,10 @@ pub struct StatusOptions {
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct LogOptions {
     /// What the lines of the log are
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(help_heading = SERVICE, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: Format,
     /// Log this and what is more important; --verbose logs at least debug, --quiet at most warn
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    #[arg(help_heading = SERVICE, long, value_enum, value_name = "LEVEL", default_value_t)]
     pub log_level: LogLevel,
 }
 

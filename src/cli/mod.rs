@@ -24,12 +24,22 @@ pub use values::{Target, Wanted};
 /// The port on which a tracker listens by default.
 pub const TRACKER_PORT: u16 = 8888;
 
+/// The headings under which `--help` has the options that most people leave alone.
+pub(crate) const SERVING: &str = "Serving others";
+pub(crate) const SERVICE: &str = "Running as a service";
+
+/// What a newcomer does next.
+const FIRST_STEPS: &str =
+    "Share a file with 'cascade share FILE'; elsewhere, run the line that it prints.
+'cascade help' shows the manual, 'cascade help get' the page of a command.";
+
 /// Share files in a peer-to-peer network, every block verified.
 #[derive(Debug, Parser)]
 #[command(
     name = "cascade",
     version,
     about,
+    after_help = FIRST_STEPS,
     propagate_version = true,
     max_term_width = 100
 )]
@@ -81,6 +91,8 @@ pub const PAGES: [(&str, &str, &str); 5] = [
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Share files in one go: describe them, run a tracker and a peer, print the line to run elsewhere
+    Share(Share),
     /// Make cascade files, which describe data files block by block
     Create(Create),
     /// Show what cascade files say
@@ -95,10 +107,8 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
-    /// Show how a tracker or a peer is that runs
+    /// Show how a running tracker or peer is
     Status(Status),
-    /// Share files in one go: describe them, run a tracker and a peer, print the line to run elsewhere
-    Share(Share),
     /// Echo lines: a server to try the models with, and its client
     Echo(Echo),
     /// Measure the server models against each other on this machine

@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Arg, Args, Subcommand, ValueHint};
 
 use super::daemon::{ConfigOptions, DaemonOptions, StatusOptions};
 use super::values::{Target, duration, http_address, patience, pool_size, target_parser};
+use super::{SERVICE, SERVING};
 use crate::confine::ConfineOptions;
 use crate::net::address::{ListenAddress, Port};
 use crate::server::{Model, limits};
@@ -16,10 +17,10 @@ use crate::server::{Model, limits};
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ServerOptions {
     /// How several clients are served at once
-    #[arg(long, value_enum, default_value_t, value_name = "MODEL")]
+    #[arg(help_heading = SERVING, long, value_enum, default_value_t, value_name = "MODEL")]
     pub model: Model,
     /// Members of the pool of prethread and prefork
-    #[arg(long, value_name = "N", value_parser = pool_size, default_value_t = limits::DEFAULT_POOL)]
+    #[arg(help_heading = SERVING, long, value_name = "N", value_parser = pool_size, default_value_t = limits::DEFAULT_POOL)]
     pub pool: usize,
 }
 
@@ -27,28 +28,28 @@ pub struct ServerOptions {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LimitOptions {
     /// Serve so many connections at once; others wait [default: what the system allows, at most 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    #[arg(help_heading = SERVING, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_connections: Option<u32>,
     /// Serve so many connections of one address at once; others are closed [default: 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    #[arg(help_heading = SERVING, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_per_address: Option<u32>,
-    /// Close a connection that is silent for so long between requests [default: 5; of echo, 1h]
-    #[arg(long, value_name = "TIME", value_parser = patience)]
+    /// Close a connection that is silent for so long between requests [default: 5s]
+    #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub idle_timeout: Option<Duration>,
-    /// Close a connection on which a whole request takes longer [default: 10; of echo, 1h]
-    #[arg(long, value_name = "TIME", value_parser = patience)]
+    /// Close a connection on which a whole request takes longer [default: 10s]
+    #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub request_timeout: Option<Duration>,
-    /// Close a connection whose client takes no byte for so long [default: 30; of echo, 1h]
-    #[arg(long, value_name = "TIME", value_parser = patience)]
+    /// Close a connection whose client takes no byte for so long [default: 30s]
+    #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub send_timeout: Option<Duration>,
-    /// Close a connection after so long in any case [default: 1h; of echo, 24h]
-    #[arg(long, value_name = "TIME", value_parser = patience)]
+    /// Close a connection after so long in any case [default: 1h]
+    #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub max_lifetime: Option<Duration>,
-    /// Let transfers go on for so long after a signal to stop [default: 10]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Let transfers go on for so long after a signal to stop [default: 10s]
+    #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = duration)]
     pub grace: Option<Duration>,
     /// Let so many connections wait to be accepted [default: 1024]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(help_heading = SERVING, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub backlog: Option<u16>,
 }
 
@@ -92,10 +93,10 @@ pub struct Tracker {
     #[command(flatten)]
     pub status: StatusOptions,
     /// Show how it is to browsers, and to Prometheus, at this address
-    #[arg(long, value_name = "ADDR:PORT", value_parser = http_address, conflicts_with = "inetd")]
+    #[arg(help_heading = SERVICE, long, value_name = "ADDR:PORT", value_parser = http_address, conflicts_with = "inetd")]
     pub http: Vec<ListenAddress>,
     /// Ask so many peers a second at most how much they have, for those who are told how it is; 0 asks nobody
-    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "inetd", value_parser = clap::value_parser!(u32).range(..=1000))]
+    #[arg(help_heading = SERVICE, long, value_name = "N", default_value_t = 10, conflicts_with = "inetd", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub survey: u32,
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
@@ -127,6 +128,12 @@ pub enum EchoSide {
 
 /// `cascade echo serve`
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("idle_timeout", of_echo("1h")),
+    mut_arg("request_timeout", of_echo("1h")),
+    mut_arg("send_timeout", of_echo("1h")),
+    mut_arg("max_lifetime", of_echo("24h"))
+)]
 pub struct EchoServe {
     /// Where to listen [default: a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
@@ -149,6 +156,16 @@ pub struct EchoServe {
     /// Log every connection, and what it sends
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// The same option with another default, in its help: who types has more patience than a program.
+fn of_echo(default: &str) -> impl Fn(Arg) -> Arg {
+    move |arg| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let what = help.split(" [default:").next().unwrap_or_default();
+        let help = format!("{what} [default: {default}]");
+        arg.help(help)
+    }
 }
 
 /// `cascade echo client`

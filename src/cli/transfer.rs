@@ -72,18 +72,18 @@ pub struct List {
 /// `cascade get`
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Where blocks come from.
-    #[command(flatten)]
-    pub sources: Sources,
-    /// What is told.
-    #[command(flatten)]
-    pub reporting: Reporting,
     /// Put the data into this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "output")]
     pub directory: Option<PathBuf>,
     /// The data file (for one CASCADE only)
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Where blocks come from.
+    #[command(flatten)]
+    pub sources: Sources,
+    /// What is told.
+    #[command(flatten)]
+    pub reporting: Reporting,
     /// Where to serve what is there [default: a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT", conflicts_with = "no_serve")]
     pub listen: Vec<ListenAddress>,
@@ -113,6 +113,12 @@ pub struct Peer {
     /// What a file says of it.
     #[command(flatten)]
     pub config: ConfigOptions,
+    /// The data lie in this directory, instead of beside the cascade files
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directory: Option<PathBuf>,
+    /// Serve and download every *.cascade in DIR as well
+    #[arg(long, requires = "directory")]
+    pub watch_dir: bool,
     /// Where blocks come from.
     #[command(flatten)]
     pub sources: Sources,
@@ -137,12 +143,6 @@ pub struct Peer {
     /// What is left to a process that strangers have taken over.
     #[command(flatten)]
     pub confine: ConfineOptions,
-    /// The data lie in this directory, instead of beside the cascade files
-    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub directory: Option<PathBuf>,
-    /// Serve and download every *.cascade in DIR as well
-    #[arg(long, requires = "directory")]
-    pub watch_dir: bool,
     /// Cascade files; or links, whose cascade files are fetched first
     #[arg(required_unless_present_any = ["watch_dir", "config"], value_name = "CASCADE|LINK", value_parser = wanted_parser())]
     pub files: Vec<Wanted>,

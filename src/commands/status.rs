@@ -1,4 +1,4 @@
-//! `cascade status`: how a tracker or a peer is that runs.
+//! `cascade status`: how a running tracker or peer is.
 
 use anyhow::Context;
 

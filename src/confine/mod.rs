@@ -38,13 +38,19 @@ use user::{Identity, UserName};
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfineOptions {
     /// Confine the processes that face strangers
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    #[arg(
+        help_heading = "Sandbox",
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
     pub sandbox: Sandbox,
     /// Become this user once sockets are open (root only)
-    #[arg(long, value_name = "NAME[:GROUP]")]
+    #[arg(help_heading = "Sandbox", long, value_name = "NAME[:GROUP]")]
     pub user: Option<UserName>,
     /// See no files but those below this directory, once sockets are open (root only)
-    #[arg(long, value_name = "DIR")]
+    #[arg(help_heading = "Sandbox", long, value_name = "DIR")]
     pub chroot: Option<PathBuf>,
 }
 
