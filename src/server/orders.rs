@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use super::ledger::Ledger;
 use crate::logging;
 use crate::service::Service;
+use crate::sys::memory;
 use crate::sys::signals::Signals;
 
 /// Does what signals ask for that have arrived. Answers whether sessions that begin from now on see something else
@@ -18,11 +19,17 @@ pub fn heed<S: Service>(
     ledger: &Ledger,
     helpers: fmt::Arguments<'_>,
 ) -> bool {
-    if signals.take(Signal::SIGUSR1) {
+    let (tell, reload) = (signals.take(Signal::SIGUSR1), signals.take(Signal::SIGHUP));
+    if tell {
         let mut lines = ledger.tally().status();
         lines.extend(service.status());
         lines.push(helpers.to_string());
         logging::status(&lines);
     }
-    signals.take(Signal::SIGHUP) && signals.reloading(|| service.reload())
+    let changed = reload && signals.reloading(|| service.reload());
+    if tell || reload {
+        // Children that are forked from now on have none of it to put in order.
+        memory::settle();
+    }
+    changed
 }
