@@ -257,24 +257,13 @@ impl Session for BlocksSession {
         if input.is_empty() {
             return self.end_of_input(output);
         }
-        self.input.extend_from_slice(input);
-        let arrived = std::mem::take(&mut self.input);
-        let mut rest = arrived.as_slice();
-        while !rest.is_empty() {
-            match Request::decode(rest) {
-                Ok(Some(request)) => {
-                    rest = &rest[peer::REQUEST_LEN..];
-                    let next = self.answer(&request, output);
-                    if next != Next::Read {
-                        return next;
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => return refuse_request(output, error),
-            }
+        if self.is_idle() {
+            // Whole requests need no memory of their own.
+            return self.answer_all(input, output);
         }
-        self.input = rest.to_vec();
-        Next::Read
+        let mut arrived = std::mem::take(&mut self.input);
+        arrived.extend_from_slice(input);
+        self.answer_all(&arrived, output)
     }
 
     fn is_idle(&self) -> bool {
@@ -289,6 +278,25 @@ impl BlocksSession {
         } else {
             refuse_request(output, RequestError::Truncated)
         }
+    }
+
+    /// Answers the requests that have arrived as a whole, and keeps the rest.
+    fn answer_all(&mut self, mut arrived: &[u8], output: &mut Output) -> Next {
+        while !arrived.is_empty() {
+            match Request::decode(arrived) {
+                Ok(Some(request)) => {
+                    arrived = &arrived[peer::REQUEST_LEN..];
+                    let next = self.answer(&request, output);
+                    if next != Next::Read {
+                        return next;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => return refuse_request(output, error),
+            }
+        }
+        self.input.extend_from_slice(arrived);
+        Next::Read
     }
 
     fn answer(&mut self, request: &Request, output: &mut Output) -> Next {

@@ -221,8 +221,12 @@ const FEW: usize = 36;
 /// A queue of bytes and of file ranges that are to be sent.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The first chunk, without which there is none: most replies have no other.
+    /// The first chunk, without which there is none, and what follows it: a block is its header and a range of its file.
+    /// That much needs no memory of its own either.
     first: Option<Chunk>,
+    /// The next one, unless it had to wait in `rest`.
+    second: Option<Chunk>,
+    /// All others.
     rest: VecDeque<Chunk>,
     /// Memory of bytes that were sent, for those of the next reply.
     spare: Vec<u8>,
@@ -276,7 +280,8 @@ impl Output {
     /// Appends bytes. Bytes that follow bytes are sent in one write with them.
     #[inline(always)]
     pub fn push_bytes(&mut self, bytes: &[u8]) {
-        let last = self.rest.back_mut().or(self.first.as_mut());
+        let early = self.second.as_mut().or(self.first.as_mut());
+        let last = self.rest.back_mut().or(early);
         if let Some(Chunk::Bytes { bytes: last, .. }) = last {
             last.extend_from_slice(bytes);
         } else {
@@ -308,9 +313,23 @@ impl Output {
     fn push(&mut self, chunk: Chunk) {
         if self.first.is_none() {
             self.first = Some(chunk);
+        } else if self.second.is_none() && self.rest.is_empty() {
+            self.second = Some(chunk);
         } else {
             self.rest.push_back(chunk);
         }
+    }
+
+    /// The chunk behind the first one, which is to take its place.
+    #[inline(always)]
+    fn pop_second(&mut self) -> Option<Chunk> {
+        self.second.take().or_else(|| self.rest.pop_front())
+    }
+
+    /// Whether there is more than the first chunk.
+    #[inline(always)]
+    fn has_more(&self) -> bool {
+        self.second.is_some() || !self.rest.is_empty()
     }
 
     /// Whether all was sent.
@@ -322,7 +341,7 @@ impl Output {
     /// The first chunk, and whether another follows.
     #[inline(always)]
     pub fn front(&mut self) -> Option<(&mut Chunk, bool)> {
-        let more = !self.rest.is_empty();
+        let more = self.has_more();
         self.first.as_mut().map(|chunk| (chunk, more))
     }
 
@@ -341,7 +360,7 @@ impl Output {
             }
         };
         if finished {
-            let next = self.rest.pop_front();
+            let next = self.pop_second();
             if let Some(Chunk::Bytes { bytes, .. }) = std::mem::replace(&mut self.first, next)
                 && bytes.spilled()
                 && bytes.capacity() <= SPARE
@@ -360,7 +379,7 @@ impl Output {
 
     /// All chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.first.iter().chain(&self.rest)
+        self.first.iter().chain(&self.second).chain(&self.rest)
     }
 
     /// Takes note that `n` bytes were sent, of as many chunks as that is.
@@ -374,6 +393,7 @@ impl Output {
 
     /// Takes all chunks out, in order: for tests and tools that have no socket.
     pub fn drain(&mut self) -> impl Iterator<Item = Chunk> + '_ {
-        self.first.take().into_iter().chain(self.rest.drain(..))
+        let early = self.first.take().into_iter().chain(self.second.take());
+        early.chain(self.rest.drain(..))
     }
 }
