@@ -268,7 +268,13 @@ fn a_data_file_that_is_right_and_too_long_is_cut() {
 #[test]
 fn a_complete_data_file_is_opened_for_reading_only_and_nobody_is_asked() {
     let download = Download::new();
-    let path = download.sample.write_data(&download.scene.path(""));
+    // Written by another process: what this one opens for writing, one that another test is about to start may close.
+    let original = download
+        .sample
+        .write_data(&download.scene.directory("original"));
+    let path = download.data();
+    let copy = download.scene.program("cp").arg(original).arg(&path);
+    copy.run().assert_code(0);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("our own file");
     let before = fs::metadata(&path).expect("it is there");
     // root may write to a read-only file; but whoever opens it for writing also closes it, and that is seen.
