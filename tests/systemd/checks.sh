@@ -1,6 +1,8 @@
 #!/bin/bash
 # What the units promise, seen where systemd runs them: machine.sh calls it there, as root, once after each boot.
-set -euo pipefail
+set -Eeuo pipefail
+# What fails without a word of its own.
+trap 'printf "systemd: line %s: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 . /root/common.sh
 tracker=127.0.0.1:8888
@@ -252,6 +254,7 @@ slow_client() {
 }
 
 low_port() {
+    await "the tracker knows the peer" listed
     mkdir -p /etc/systemd/system/cascade-tracker.socket.d
     printf '%s\n' '[Socket]' ListenStream= ListenStream=80 >/etc/systemd/system/cascade-tracker.socket.d/port.conf
     sed -i 's/^listen = 8888/# &/' /etc/cascade/tracker.toml
