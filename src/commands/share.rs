@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Status;
@@ -25,6 +24,7 @@ use crate::server::{Limits, Model};
 use crate::share::tracker::TrackerPlace;
 use crate::share::{Copies, Shared, Sharing};
 use crate::store::open_data;
+use crate::sys::child::{self, How};
 use crate::sys::fork;
 use crate::sys::pipe::{Sender, packet_pipe};
 use crate::sys::signals::Signals;
@@ -144,9 +144,9 @@ fn make(data: &Path, cascade: &Path) -> anyhow::Result<()> {
             1
         }
     };
-    let child = fork::spawn_leaf(&[], body).with_context(made)?;
-    match waitpid(child, None).with_context(made)? {
-        WaitStatus::Exited(_, 0) => Ok(()),
+    let pid = fork::spawn_leaf(&[], body).with_context(made)?;
+    match child::wait(pid).with_context(made)? {
+        How::Exited(0) => Ok(()),
         _ => anyhow::bail!(made()),
     }
 }

@@ -21,11 +21,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::errno::Errno;
 use nix::sys::signal::SigSet;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::sys::child::{self, Ended, How};
 use crate::sys::fork::{self, Kept};
 use crate::sys::poll::hung_up;
 
@@ -92,7 +91,7 @@ pub fn start(
         match keep_alive(&helpers, shared.as_ref()) {
             Ok(()) => {
                 // The others end as well, for the same reason.
-                while waitpid(None, None).is_ok() {}
+                while let Ok(Some(_)) = child::wait_any() {}
                 0
             }
             Err(error) => {
@@ -115,8 +114,7 @@ pub fn start(
 /// A service manager takes what is left when its daemon has ended for what went wrong, and kills it.
 pub fn wait_for_end(keeper: Pid) {
     let end = Instant::now() + PATIENCE;
-    let flags = Some(WaitPidFlag::WNOHANG);
-    while let Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) = waitpid(keeper, flags)
+    while let Ok(None) = child::try_wait(keeper)
         && Instant::now() < end
     {
         std::thread::sleep(LOOK_AGAIN);
@@ -145,27 +143,15 @@ fn keep_alive(helpers: &[Helper<'_>], shared: Option<&File>) -> io::Result<()> {
             }
         }
         // Without a child there is nothing to wait for, but a process that could not be forked.
-        let (pid, how, alone) = match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, status)) => (
-                pid,
-                format!("exit status {status}"),
-                status == i32::from(ALONE),
-            ),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                (pid, format!("signal {} ({signal})", signal as i32), false)
-            }
-            Err(Errno::ECHILD) => {
-                std::thread::sleep(FORK_AGAIN);
-                continue;
-            }
-            Ok(_) | Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
+        let Some(Ended { pid, how }) = child::wait_any()? else {
+            std::thread::sleep(FORK_AGAIN);
+            continue;
         };
-        if alone {
+        if how == How::Exited(ALONE.into()) {
             return Ok(());
         }
         if let Some(one) = kept.iter_mut().find(|one| one.running == Some(pid)) {
-            one.ended(&how);
+            one.ended(how);
         }
     }
 }
@@ -210,7 +196,7 @@ impl<'a> Alive<'a> {
     }
 
     /// Takes note of the end, and rests where it comes too often.
-    fn ended(&mut self, how: &str) {
+    fn ended(&mut self, how: How) {
         let task = &self.helper.task;
         log::warn!("the process that {task} ended: {how}; it is started again");
         self.running = None;

@@ -12,11 +12,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockopt, sockopt};
 use nix::sys::stat::fstat;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stdin, dup2_stdout};
 use std::os::fd::AsRawFd;
 
@@ -27,6 +25,7 @@ use crate::server::reports::ReportOf;
 use crate::server::single::{self, Accepted};
 use crate::server::{Limits, accept};
 use crate::service::Service;
+use crate::sys::child;
 use crate::sys::fork;
 use crate::sys::signals::Signals;
 
@@ -140,15 +139,14 @@ impl Carriers {
     /// The connection is over: what was sent has so long to get to where it goes, and the rest is not waited for.
     fn end(self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        let _ = kill(self.inward, Signal::SIGKILL);
+        child::signal(self.inward, Signal::SIGKILL);
         while Instant::now() < deadline {
-            match waitpid(self.outward, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => std::thread::sleep(LOOK),
-                Err(Errno::EINTR) => {}
-                _ => return,
-            }
+            let Ok(None) = child::try_wait(self.outward) else {
+                return;
+            };
+            std::thread::sleep(LOOK);
         }
-        let _ = kill(self.outward, Signal::SIGKILL);
+        child::signal(self.outward, Signal::SIGKILL);
     }
 }
 

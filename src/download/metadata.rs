@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use super::extension::{Conversation, Unanswered};
 use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
+use crate::sys::child::How;
 use crate::wire::peer::{Extension, MAX_META};
 
 /// What came of asking. The number is the exit status of the process that asked.
@@ -50,11 +51,11 @@ impl Asked {
         Self::NoCascadeFile,
     ];
 
-    /// What an exit status means; that of a process that died is a failure on our side.
-    pub fn from_exit_status(status: i32) -> Self {
+    /// What the end of the process that asked means; one that died is a failure on our side.
+    pub fn from_end(how: How) -> Self {
         Self::ALL
             .into_iter()
-            .find(|asked| *asked as i32 == status)
+            .find(|asked| how == How::Exited(*asked as i32))
             .unwrap_or(Self::Ours)
     }
 
@@ -108,8 +109,8 @@ mod tests {
     #[test]
     fn every_exit_status_reads_back_and_a_death_is_our_fault() {
         for asked in Asked::ALL {
-            assert_eq!(Asked::from_exit_status(asked as i32), asked);
+            assert_eq!(Asked::from_end(How::Exited(asked as i32)), asked);
         }
-        assert_eq!(Asked::from_exit_status(70), Asked::Ours);
+        assert_eq!(Asked::from_end(How::Exited(70)), Asked::Ours);
     }
 }

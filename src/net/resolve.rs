@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use dns_lookup::{AddrInfoHints, SockType, getaddrinfo, getnameinfo};
-use nix::sys::wait::waitpid;
 
 use super::address::{HostPort, Port};
+use crate::sys::child;
 use crate::sys::fork;
 
 /// How many children are asked at the most.
@@ -84,11 +84,11 @@ pub fn apart(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
 /// What a child says.
 fn ask_child(target: &HostPort) -> io::Result<String> {
     let (mut ours, theirs) = UnixStream::pair()?;
-    let child = fork::spawn_leaf(&[theirs.as_fd()], || answer(&theirs, target))?;
+    let pid = fork::spawn_leaf(&[theirs.as_fd()], || answer(&theirs, target))?;
     drop(theirs);
     let mut text = String::new();
     let read = ours.read_to_string(&mut text);
-    let _ = waitpid(child, None);
+    let _ = child::wait(pid);
     read?;
     Ok(text)
 }

@@ -5,12 +5,11 @@ use std::hash::RandomState;
 use std::io;
 
 use hashbrown::HashMap;
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::service::Outcome;
+use crate::sys::child::{self, Ended, How};
 use crate::sys::uninherited::Uninherited;
 
 /// The children that live, with what is known of each, which is their parent's alone: none of them may look here, nor
@@ -48,11 +47,20 @@ impl End {
     }
 }
 
+impl From<How> for End {
+    fn from(how: How) -> Self {
+        match how {
+            How::Exited(status) => Self::Exit(Outcome::from_exit_status(status)),
+            How::Killed(signal) => Self::Signal(signal),
+        }
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exit(outcome) => f.write_str(outcome.describe()),
-            Self::Signal(signal) => write!(f, "signal {} ({signal})", *signal as i32),
+            Self::Signal(signal) => How::Killed(*signal).fmt(f),
         }
     }
 }
@@ -85,18 +93,8 @@ impl<T> Children<T> {
     /// # Errors
     /// As waitpid(2).
     pub fn reap(&self) -> io::Result<Option<(Pid, End)>> {
-        loop {
-            let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => {
-                    (pid, End::Exit(Outcome::from_exit_status(status)))
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, End::Signal(signal)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            return Ok(Some((pid, end)));
-        }
+        let ended = child::ended().next().transpose()?;
+        Ok(ended.map(|Ended { pid, how }| (pid, how.into())))
     }
 
     /// Forgets a child that was reaped; nothing where it is not of this table.
@@ -128,8 +126,7 @@ impl<T> Children<T> {
 
     fn signal(&self, signal: Signal) {
         for pid in self.table.keys() {
-            // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
-            let _ = kill(*pid, signal);
+            child::signal(*pid, signal);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::children::{Children, End};
@@ -23,6 +23,7 @@ use super::reports::{Channel, ReportOf};
 use super::tally::{Id, log_accept, log_end};
 use crate::service::{Outcome, Service};
 use crate::sys::alarm;
+use crate::sys::child;
 use crate::sys::fork::{self, Kept};
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -81,7 +82,7 @@ pub fn serve<S: Service>(
                 Err(error) => {
                     failed = Err(error);
                     // No reply is better than one that is not true.
-                    let _ = kill(pid, Signal::SIGKILL);
+                    child::signal(pid, Signal::SIGKILL);
                 }
             }
         }

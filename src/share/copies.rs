@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::Shared;
@@ -21,6 +21,7 @@ use crate::node::announcer::{self, Announced};
 use crate::node::item::found_pipe;
 use crate::service::blocks::Sent;
 use crate::store::bitmap::Bitmap;
+use crate::sys::child::{self, How};
 use crate::sys::fork;
 use crate::sys::pipe::{Received, Receiver, Sender};
 
@@ -136,7 +137,7 @@ impl Copies {
     ///
     /// # Errors
     /// Where the lister ends each time; one that was killed is started again.
-    pub fn ended(&mut self, pid: Pid, status: Option<i32>) -> anyhow::Result<()> {
+    pub fn ended(&mut self, pid: Pid, how: How) -> anyhow::Result<()> {
         if self.lister.take_if(|lister| *lister == pid).is_some() {
             self.deaths += 1;
             anyhow::ensure!(
@@ -144,7 +145,7 @@ impl Copies {
                 "cannot count copies: the process that asks the tracker ends each time"
             );
         }
-        if let Some((hash, peer)) = self.watchers.ended(pid, status)
+        if let Some((hash, peer)) = self.watchers.ended(pid, how)
             && self.ledger.complete(peer.ip(), hash)
         {
             self.say(peer.ip(), hash);
@@ -162,7 +163,7 @@ impl Copies {
     pub fn stop(&mut self) {
         self.watchers.stop();
         if let Some(lister) = self.lister.take() {
-            let _ = kill(lister, Signal::SIGKILL);
+            child::signal(lister, Signal::SIGKILL);
         }
     }
 

@@ -20,9 +20,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::cascade_file::Geometry;
@@ -32,6 +30,7 @@ use crate::net::address::HostPort;
 use crate::net::link::{FileName, Link};
 use crate::node::told::Told;
 use crate::output::print_bytes;
+use crate::sys::child::{self, Ended, How};
 use crate::sys::pipe::{Received, Receiver};
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -155,18 +154,8 @@ impl Sharing {
 
     /// Reaps what ended; answers the status with which it is all over, if it is.
     fn reap(&mut self) -> anyhow::Result<Option<Status>> {
-        loop {
-            let (pid, status, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => {
-                    (pid, Some(status), format!("exit status {status}"))
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, None, format!("signal {} ({signal})", signal as i32))
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
+        for ended in child::ended() {
+            let Ended { pid, how } = ended?;
             if self.tracker_role.take_if(|role| *role == pid).is_some() {
                 anyhow::bail!("cannot go on sharing: the tracker ended: {how}");
             }
@@ -174,15 +163,16 @@ impl Sharing {
                 self.peer_role = Pid::from_raw(0);
                 // It has said why.
                 anyhow::ensure!(
-                    status == Some(1),
+                    how == How::Exited(1),
                     "cannot go on sharing: the peer ended: {how}"
                 );
                 return Ok(Some(Status::Failed));
             }
             if let Some(copies) = &mut self.copies {
-                copies.ended(pid, status)?;
+                copies.ended(pid, how)?;
             }
         }
+        Ok(None)
     }
 
     /// Ends the processes: the peer, which takes leave of the tracker, and then the tracker. A second signal, or the
@@ -197,7 +187,7 @@ impl Sharing {
         let deadline = Instant::now() + GRACE;
         let peer = Some(self.peer_role).filter(|pid| pid.as_raw() > 0);
         for role in peer.into_iter().chain(self.tracker_role) {
-            signal(role, Signal::SIGTERM);
+            child::signal(role, Signal::SIGTERM);
             end(role, signals, deadline)?;
         }
         Ok(())
@@ -205,29 +195,21 @@ impl Sharing {
 }
 
 /// Waits for the end of a child.
-fn end(child: Pid, signals: &Signals, deadline: Instant) -> io::Result<()> {
+fn end(role: Pid, signals: &Signals, deadline: Instant) -> io::Result<()> {
     loop {
         let again = signals
             .take_any(&[Signal::SIGTERM, Signal::SIGINT])
             .is_some();
         if again || Instant::now() >= deadline {
-            signal(child, Signal::SIGKILL);
+            child::signal(role, Signal::SIGKILL);
         }
-        match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => {
-                if wait_readable(&[Some(signals.as_fd())], Some(TICK))?[0] {
-                    signals.clear();
-                }
-            }
-            Err(Errno::EINTR) => {}
-            _ => return Ok(()),
+        let Ok(None) = child::try_wait(role) else {
+            return Ok(());
+        };
+        if wait_readable(&[Some(signals.as_fd())], Some(TICK))?[0] {
+            signals.clear();
         }
     }
-}
-
-fn signal(pid: Pid, signal: Signal) {
-    // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
-    let _ = kill(pid, signal);
 }
 
 /// A link as a shell takes it: the brackets of an IPv6 address are a pattern to it.

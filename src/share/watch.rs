@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::confine::{Confinement, Role};
 use crate::download::extension::Conversation;
 use crate::hash::CascadeHash;
+use crate::sys::child::{self, How};
 use crate::sys::fork;
 use crate::wire::peer::Extension;
 
@@ -83,10 +84,10 @@ impl Watchers {
     }
 
     /// A process ended; answers whom it saw complete.
-    pub fn ended(&mut self, pid: Pid, status: Option<i32>) -> Option<Key> {
+    pub fn ended(&mut self, pid: Pid, how: How) -> Option<Key> {
         let is_it = |watched: &Watched| matches!(watched.state, State::Watching(own) if own == pid);
         let (key, watched) = self.peers.iter_mut().find(|(_, watched)| is_it(watched))?;
-        if status == Some(0) {
+        if how == How::Exited(0) {
             watched.state = State::Done;
             return Some(*key);
         }
@@ -100,8 +101,7 @@ impl Watchers {
     pub fn stop(&mut self) {
         for (_, watched) in self.peers.drain() {
             if let State::Watching(pid) = watched.state {
-                // A child that just ended is a zombie of ours: the pid cannot be another's.
-                let _ = kill(pid, Signal::SIGKILL);
+                child::signal(pid, Signal::SIGKILL);
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::net::address::ListenAddress;
 use crate::net::control::{ControlFile, ControlSocket};
 use crate::net::listen;
 use crate::server::{self, Ledger, Limits, Model};
+use crate::sys::child::Ended;
 use crate::sys::fork;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
@@ -122,9 +123,9 @@ impl Doors {
     }
 
     /// A process ended; answers whether it was one of these. It will be started again.
-    pub fn ended(&mut self, pid: Pid, how: &str) -> bool {
+    pub fn ended(&mut self, ended: Ended) -> bool {
         let mut doors = self.doors.iter_mut();
-        doors.any(|door| door.process.ended(pid, how))
+        doors.any(|door| door.process.ended(ended))
     }
 
     /// Ends the processes, to be started again with more to tell.

@@ -3,12 +3,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use crate::logging::complain;
+use crate::sys::child::{self, Ended};
 
 /// How long after its death it is started again.
 const REST: Duration = Duration::from_secs(1);
@@ -67,11 +65,11 @@ impl Process {
     }
 
     /// A process ended; answers whether it was this one, which will be started again.
-    pub fn ended(&mut self, pid: Pid, how: &str) -> bool {
-        if self.pid() != Some(pid) {
+    pub fn ended(&mut self, ended: Ended) -> bool {
+        if self.pid() != Some(ended.pid) {
             return false;
         }
-        let task = &self.task;
+        let (task, how) = (&self.task, ended.how);
         log::warn!("the process that {task} ended: {how}; it is started again");
         self.state = State::Due(Instant::now() + REST);
         true
@@ -80,9 +78,7 @@ impl Process {
     /// Ends it, by force; it is due then.
     pub fn end(&mut self) {
         if let Some(pid) = self.pid() {
-            // Not reaped yet: the pid cannot be another's.
-            let _ = kill(pid, Signal::SIGKILL);
-            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+            child::kill(pid);
         }
         self.state = State::Due(Instant::now());
     }

@@ -6,6 +6,7 @@ pub mod alarm;
 #[cfg(feature = "faults")]
 pub mod attack;
 mod call;
+pub mod child;
 pub mod cycles;
 pub mod epoll;
 pub mod exec;

@@ -7,16 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use log::Level;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use super::{Bitmap, Downloader, Event, Handle, WHOLE_ATTEMPTS, WorkerId, WorkerOrder};
 use crate::confine::Role;
 use crate::download::{whole, worker};
 use crate::logging;
+use crate::sys::child::{self, Ended, How};
 use crate::sys::fork;
 
 impl Downloader<'_> {
@@ -103,7 +101,7 @@ impl Downloader<'_> {
     /// Ends a worker, and returns only when it is dead: its blocks may be given to others at once.
     pub(super) fn dismiss(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.remove(&id) {
-            end(worker.pid);
+            child::kill(worker.pid);
             let now = self.now();
             self.plan.handle(now, Event::Died(id));
         }
@@ -117,7 +115,7 @@ impl Downloader<'_> {
     pub(super) fn dismiss_all(&mut self) {
         self.dismiss_workers();
         if let Some(pid) = self.whole.pid.take() {
-            end(pid);
+            child::kill(pid);
         }
     }
 
@@ -141,47 +139,41 @@ impl Downloader<'_> {
         Ok(())
     }
 
-    /// Reaps what ended. What a child reported before its end was applied already, or is now.
+    /// Reaps the children that ended. What a child reported before its end was applied already, or is now.
     pub(super) fn reap(&mut self) -> anyhow::Result<()> {
-        loop {
-            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => (pid, format!("exit status {status}")),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, format!("signal {} ({signal})", signal as i32))
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
+        for ended in child::ended() {
+            let Ended { pid, how } = ended?;
             self.apply_reports()?;
             if self.whole.pid == Some(pid) {
-                self.whole.pid = None;
-                if self.whole.hash.is_none() {
-                    log::warn!("the process that hashes the whole file ended: {how}");
-                    anyhow::ensure!(
-                        self.whole.attempts < WHOLE_ATTEMPTS,
-                        "cannot hash the whole file: {how}"
-                    );
-                    self.hash_whole_file()?;
-                }
-                continue;
-            }
-            let id = self
-                .workers
-                .iter()
-                .find(|(_, worker)| worker.pid == pid)
-                .map(|(id, _)| *id);
-            if let Some(id) = id {
-                log::debug!("worker {id} pid {pid} ended: {how}");
-                self.workers.remove(&id);
-                self.plan.handle(self.now(), Event::Died(id));
+                self.hasher_ended(how)?;
+            } else {
+                self.worker_ended(pid, how);
             }
         }
+        Ok(())
     }
-}
 
-/// Kills and reaps a child.
-fn end(pid: Pid) {
-    let _ = kill(pid, Signal::SIGKILL);
-    while let Err(Errno::EINTR) = waitpid(pid, None) {}
+    /// The process that hashes the whole file ended: it is started again, unless it has told the hash.
+    fn hasher_ended(&mut self, how: How) -> anyhow::Result<()> {
+        self.whole.pid = None;
+        if self.whole.hash.is_none() {
+            log::warn!("the process that hashes the whole file ended: {how}");
+            anyhow::ensure!(
+                self.whole.attempts < WHOLE_ATTEMPTS,
+                "cannot hash the whole file: {how}"
+            );
+            self.hash_whole_file()?;
+        }
+        Ok(())
+    }
+
+    fn worker_ended(&mut self, pid: Pid, how: How) {
+        let mut workers = self.workers.iter();
+        let id = workers.find_map(|(id, worker)| (worker.pid == pid).then_some(*id));
+        if let Some(id) = id {
+            log::debug!("worker {id} pid {pid} ended: {how}");
+            self.workers.remove(&id);
+            self.plan.handle(self.now(), Event::Died(id));
+        }
+    }
 }

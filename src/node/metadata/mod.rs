@@ -20,9 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::announcer;
@@ -36,6 +34,7 @@ use crate::status::doors::Doors;
 use crate::status::service::Source;
 use crate::store::atomic::directory_of;
 use crate::store::open_data;
+use crate::sys::child::{self, Ended};
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -295,17 +294,11 @@ impl Search<'_> {
     }
 
     fn reap(&mut self) -> anyhow::Result<()> {
-        loop {
-            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => (pid, status),
-                // Signals have no number that an answer has.
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, -(signal as i32)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
+        for ended in child::ended() {
+            let ended = ended?;
+            let Ended { pid, how } = ended;
             if let Some(Telling { doors, .. }) = &mut self.telling
-                && doors.ended(pid, &how(status))
+                && doors.ended(ended)
             {
                 continue;
             }
@@ -313,9 +306,10 @@ impl Search<'_> {
                 self.announcer_ended(number)?;
             }
             for quest in &mut self.quests {
-                quest.answered(pid, Asked::from_exit_status(status));
+                quest.answered(pid, Asked::from_end(how));
             }
         }
+        Ok(())
     }
 
     /// Whether a cascade file was found.
@@ -363,17 +357,7 @@ impl Search<'_> {
         }
         let questioners = self.quests.iter().flat_map(Quest::questioners);
         for pid in questioners.chain(self.announcers.iter().copied()) {
-            // A child that just ended is a zombie of ours: the pid cannot be another's.
-            let _ = kill(pid, Signal::SIGKILL);
-            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+            child::kill(pid);
         }
-    }
-}
-
-/// How a process ended, in words: its exit status, or less than 0 the signal.
-fn how(status: i32) -> String {
-    match status {
-        0.. => format!("exit status {status}"),
-        signal => format!("signal {}", -signal),
     }
 }

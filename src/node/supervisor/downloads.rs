@@ -5,11 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 
 use super::{REST, Stage, Supervisor, roles};
 use crate::download::progress::Figure;
 use crate::node::item::{Item, Turn};
+use crate::sys::child;
 
 /// Files that have a downloader at the same time.
 const AT_ONCE: usize = 16;
@@ -39,8 +40,7 @@ impl Supervisor<'_> {
             }
             if waiting && item.turn.since.elapsed() >= FRUITLESS && !item.turn.over {
                 item.turn.over = true;
-                // A downloader that just ended is a zombie of ours until it is reaped.
-                let _ = kill(pid, Signal::SIGTERM);
+                child::signal(pid, Signal::SIGTERM);
             }
         }
     }

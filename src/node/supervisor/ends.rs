@@ -2,37 +2,25 @@
 
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-
 use super::{DEATHS, REST, Role, Stage, Supervisor};
 use crate::download::downloader::Ending;
 use crate::events::{Event, Subject};
 use crate::exit::Status;
+use crate::sys::child::{self, Ended, How};
 
 impl Supervisor<'_> {
     pub(super) fn reap(&mut self) -> anyhow::Result<()> {
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => self.ended(pid, Some(status), None),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => self.ended(pid, None, Some(signal)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        for ended in child::ended() {
+            self.ended(ended?);
         }
+        Ok(())
     }
 
     /// A child ended: what that means depends on what it was.
-    fn ended(&mut self, pid: Pid, status: Option<i32>, signal: Option<Signal>) {
-        let how = match signal {
-            Some(signal) => format!("signal {} ({signal})", signal as i32),
-            None => format!("exit status {}", status.unwrap_or_default()),
-        };
+    fn ended(&mut self, ended: Ended) {
+        let Ended { pid, how } = ended;
         let doors = self.doors.as_mut();
-        if doors.is_some_and(|doors| doors.ended(pid, &how)) {
+        if doors.is_some_and(|doors| doors.ended(ended)) {
             // It was said, and it is started again.
         } else if self.has_left(pid) {
             // What it was at is not wanted any more.
@@ -51,30 +39,31 @@ impl Supervisor<'_> {
             );
             *role = Role::Due(Instant::now() + REST);
         } else if self.fetcher == Role::Running(pid) {
-            self.fetcher_ended(status, &how);
+            self.fetcher_ended(how);
         } else if let Some(index) = self
             .items
             .iter()
             .position(|item| item.stage == Stage::Verifying(pid))
         {
-            self.verifier_ended(index, status, &how);
+            self.verifier_ended(index, how);
         } else if let Some(index) = self
             .items
             .iter()
             .position(|item| item.stage == Stage::Downloading(pid))
         {
-            self.downloader_ended(index, status, &how);
+            self.downloader_ended(index, how);
         } else if let Some(index) = self
             .commands
             .iter()
             .position(|(command, _, _)| *command == pid)
         {
             let (_, name, file) = self.commands.swap_remove(index);
-            self.command_ended(&name, file, status, &how);
+            self.command_ended(&name, file, how);
         }
     }
 
-    fn command_ended(&mut self, name: &str, file: Subject, status: Option<i32>, how: &str) {
+    fn command_ended(&mut self, name: &str, file: Subject, how: How) {
+        let status = how.status();
         let event = || Event::Executed { file, status };
         self.settings.events().emit(event);
         if status != Some(0) {
@@ -85,8 +74,8 @@ impl Supervisor<'_> {
         }
     }
 
-    fn verifier_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
-        match status {
+    fn verifier_ended(&mut self, index: usize, how: How) {
+        match how.status() {
             Some(0) if self.items[index].changed_meanwhile() => {
                 log::warn!(
                     "{} was changed while it was verified; once more",
@@ -106,8 +95,8 @@ impl Supervisor<'_> {
         }
     }
 
-    fn downloader_ended(&mut self, index: usize, status: Option<i32>, how: &str) {
-        match status.and_then(Ending::from_exit_status) {
+    fn downloader_ended(&mut self, index: usize, how: How) {
+        match how.status().and_then(Ending::from_exit_status) {
             Some(Ending::Complete) => self.completed(index),
             Some(Ending::Failed) => self.give_up(index, Status::Failed),
             Some(Ending::Missing) => self.give_up(index, Status::DataMissing),

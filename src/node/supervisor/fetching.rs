@@ -3,14 +3,10 @@
 
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::sys::wait::waitpid;
-
-use super::stop::signal;
 use super::{REST, Role, Supervisor, roles};
 use crate::node::TrackerAddress;
 use crate::node::files::{FileList, FileSpec};
+use crate::sys::child::{self, How};
 use crate::text::{escape_path, without_errno};
 
 /// With this exit status it says that a cascade file is there that was not.
@@ -22,8 +18,7 @@ impl Supervisor<'_> {
     /// Searches for the cascade files of the list that are not there, from now on.
     pub fn fetch_missing(&mut self) {
         if let Role::Running(pid) = self.fetcher {
-            signal(pid, Signal::SIGKILL);
-            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+            child::kill(pid);
         }
         self.fetcher = Role::Due(Instant::now());
     }
@@ -48,8 +43,8 @@ impl Supervisor<'_> {
         };
     }
 
-    pub(super) fn fetcher_ended(&mut self, status: Option<i32>, how: &str) {
-        match status.and_then(|status| u8::try_from(status).ok()) {
+    pub(super) fn fetcher_ended(&mut self, how: How) {
+        match how.status().and_then(|status| u8::try_from(status).ok()) {
             Some(FOUND) => {
                 self.fetcher = Role::Due(Instant::now());
                 self.welcome_fetched();

@@ -3,12 +3,9 @@
 use std::collections::HashSet;
 use std::time::{Instant, SystemTime};
 
-use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::stop::signal;
 use super::{Item, Role, Stage, Supervisor, roles};
 use crate::confine::reader::Reader;
 use crate::hash::CascadeHash;
@@ -21,6 +18,7 @@ use crate::service::blocks::Change;
 use crate::status::rates::Rates;
 use crate::status::service::Source;
 use crate::status::words;
+use crate::sys::child;
 use crate::text::without_errno;
 
 impl Supervisor<'_> {
@@ -93,11 +91,11 @@ impl Supervisor<'_> {
     fn let_go(&mut self, item: Item) {
         match item.stage {
             Stage::Verifying(pid) => {
-                signal(pid, Signal::SIGKILL);
+                child::signal(pid, Signal::SIGKILL);
                 self.leaving.push((pid, item));
             }
             Stage::Downloading(pid) => {
-                signal(pid, Signal::SIGTERM);
+                child::signal(pid, Signal::SIGTERM);
                 self.leaving.push((pid, item));
             }
             _ => item.discard_if_nothing(),
@@ -164,7 +162,7 @@ impl Supervisor<'_> {
         if let Role::Running(listener) = self.listener
             && self.send_changes()
         {
-            signal(listener, Signal::SIGHUP);
+            child::signal(listener, Signal::SIGHUP);
         }
         self.announce_again();
     }
@@ -237,8 +235,7 @@ fn send(handover: &Handover, change: &Change) -> bool {
 fn stop_announcer(role: &mut Role) {
     if let Role::Running(pid) = *role {
         // It may be waiting for an answer to what is wrong now.
-        signal(pid, Signal::SIGKILL);
-        while let Err(Errno::EINTR) = waitpid(pid, None) {}
+        child::kill(pid);
     }
     *role = Role::Due(Instant::now());
 }

@@ -4,12 +4,13 @@ use std::io;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{Item, REDRAW, REST, Role, Stage, Supervisor, roles, wait_for_signal};
 use crate::hash::CascadeHash;
+use crate::sys::child;
 use crate::sys::signals::Signals;
 
 impl Supervisor<'_> {
@@ -33,7 +34,7 @@ impl Supervisor<'_> {
         children
             .iter()
             .filter(|pid| !farewells.contains(pid))
-            .for_each(|pid| signal(*pid, Signal::SIGTERM));
+            .for_each(|pid| child::signal(*pid, Signal::SIGTERM));
         let deadline = Instant::now() + self.limits.grace + REST;
         while !children.is_empty() {
             let again = signals
@@ -42,7 +43,7 @@ impl Supervisor<'_> {
             if again || Instant::now() >= deadline {
                 children
                     .iter()
-                    .for_each(|pid| signal(*pid, Signal::SIGKILL));
+                    .for_each(|pid| child::signal(*pid, Signal::SIGKILL));
             }
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
@@ -63,8 +64,7 @@ impl Supervisor<'_> {
         for (tracker, role) in &mut self.announcers {
             let Role::Running(pid) = *role else { continue };
             // It may be waiting for an answer: what it would subscribe now would be wrong.
-            signal(pid, Signal::SIGKILL);
-            while let Err(Errno::EINTR) = waitpid(pid, None) {}
+            child::kill(pid);
             let confinement = &self.settings.confinement;
             let farewell = roles::start_farewell(tracker, &self.place, &hashes, confinement);
             *role = match farewell {
@@ -89,9 +89,4 @@ impl Supervisor<'_> {
         let roles = roles.filter_map(Role::pid);
         roles.chain(of_items).chain(leaving).chain(doors).collect()
     }
-}
-
-pub(super) fn signal(pid: Pid, signal: Signal) {
-    // A child that just ended is a zombie of ours until it is reaped: the pid cannot be another's.
-    let _ = kill(pid, signal);
 }

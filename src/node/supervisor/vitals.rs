@@ -2,9 +2,9 @@
 
 use nix::sys::signal::Signal;
 
-use super::stop::signal;
 use super::{Role, Stage, Supervisor};
 use crate::daemon::manager::listening_on;
+use crate::sys::child;
 
 impl Supervisor<'_> {
     /// Somebody serves: the node is ready, if it was not before.
@@ -37,7 +37,7 @@ impl Supervisor<'_> {
             && pulse.is_lost()
         {
             log::warn!("the listener, pid {pid}, shows no sign of life; it is killed");
-            signal(pid, Signal::SIGKILL);
+            child::signal(pid, Signal::SIGKILL);
         }
     }
 }

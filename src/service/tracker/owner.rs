@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::confine::outside::Outside;
 use crate::service::Apart;
+use crate::sys::child::{self, How};
 use crate::sys::{fork, signals};
 use crate::text::{count, escape_path};
 use crate::tracker::policy::{Policy, PolicyRefusal};
@@ -95,12 +94,7 @@ impl Saving {
     /// Waits for its end; answers whether it has saved the state.
     fn wait(self) -> bool {
         match self {
-            Self::Child(pid) => loop {
-                match waitpid(pid, None) {
-                    Err(Errno::EINTR) => {}
-                    ended => return ended == Ok(WaitStatus::Exited(pid, 0)),
-                }
-            },
+            Self::Child(pid) => matches!(child::wait(pid), Ok(How::Exited(0))),
             // A panic was reported where it happened.
             Self::Thread(thread) => thread.join().unwrap_or(false),
         }

@@ -4,10 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use super::Subject;
 use super::shelf::Shelf;
@@ -19,6 +16,7 @@ use crate::status::process::{Process, earlier, status_of};
 use crate::status::service::Source;
 use crate::status::survey::Survey;
 use crate::status::tracker::TrackerSource;
+use crate::sys::child::{self, Ended};
 use crate::sys::fork;
 use crate::sys::passing::{self, Passed};
 use crate::sys::poll::wait_readable;
@@ -150,25 +148,17 @@ impl Reporter<'_> {
     }
 
     fn reap(&mut self) -> anyhow::Result<()> {
-        loop {
-            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, status)) => (pid, format!("exit status {status}")),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, format!("signal {} ({signal})", signal as i32))
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            self.ended(pid, &how);
+        for ended in child::ended() {
+            self.ended(ended?);
         }
+        Ok(())
     }
 
-    fn ended(&mut self, pid: Pid, how: &str) {
-        if !self.doors.ended(pid, how)
+    fn ended(&mut self, ended: Ended) {
+        if !self.doors.ended(ended)
             && let Some(surveyor) = &mut self.surveyor
         {
-            surveyor.ended(pid, how);
+            surveyor.ended(ended);
         }
     }
 }

@@ -17,14 +17,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use super::answers::Answers;
 use crate::confine::{Confinement, Role};
 use crate::faults;
+use crate::sys::child;
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
@@ -159,8 +158,7 @@ impl<'a> Surveyor<'a> {
             .iter()
             .filter(|open| open.since.elapsed() >= PATIENCE)
         {
-            // Not reaped yet: the pid cannot be another's.
-            let _ = kill(open.pid, Signal::SIGKILL);
+            child::signal(open.pid, Signal::SIGKILL);
         }
     }
 
@@ -173,18 +171,14 @@ impl<'a> Surveyor<'a> {
     }
 
     fn reap(&mut self) -> anyhow::Result<()> {
-        loop {
-            let pid = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
+        for ended in child::ended() {
+            let pid = ended?.pid;
             if let Some(index) = self.open.iter().position(|open| open.pid == pid) {
                 let Open { place, from, .. } = self.open.swap_remove(index);
                 self.over(place, question::outcome(from));
             }
         }
+        Ok(())
     }
 
     /// Takes note of what became of a question.
