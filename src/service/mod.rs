@@ -219,18 +219,28 @@ pub type Bytes = SmallVec<[u8; FEW]>;
 const FEW: usize = 36;
 
 /// A queue of bytes and of file ranges that are to be sent.
+///
+/// It is as small as that a processor moves it without memcpy(3): see [`few`].
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The first chunk, without which there is none, and what follows it: a block is its header and a range of its file.
+    /// The first chunk, without which there is none, and the next: a block is its header and a range of its file.
     /// That much needs no memory of its own either.
     first: Option<Chunk>,
-    /// The next one, unless it had to wait in `rest`.
+    /// None where it was sent before those in `more`.
     second: Option<Chunk>,
-    /// All others.
+    /// What most replies have no use for.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    /// All other chunks.
     rest: VecDeque<Chunk>,
     /// Memory of bytes that were sent, for those of the next reply.
     spare: Vec<u8>,
 }
+
+const _: () = assert!(size_of::<Output>() <= 128);
 
 /// Copies few bytes one by one: memcpy(3) is in another part of the program, which a process that was just forked would
 /// have to map for it (see `crate::sys::call`). Without the black box the compiler would call it all the same.
@@ -280,15 +290,16 @@ impl Output {
     /// Appends bytes. Bytes that follow bytes are sent in one write with them.
     #[inline(always)]
     pub fn push_bytes(&mut self, bytes: &[u8]) {
-        let early = self.second.as_mut().or(self.first.as_mut());
-        let last = self.rest.back_mut().or(early);
+        let late = self.more.as_mut().and_then(|more| more.rest.back_mut());
+        let last = late.or(self.second.as_mut()).or(self.first.as_mut());
         if let Some(Chunk::Bytes { bytes: last, .. }) = last {
             last.extend_from_slice(bytes);
         } else {
             let memory = if bytes.len() <= FEW {
                 few(bytes)
             } else {
-                let mut memory = std::mem::take(&mut self.spare);
+                let spare = self.more.as_mut().map(|more| &mut more.spare);
+                let mut memory = spare.map(std::mem::take).unwrap_or_default();
                 memory.extend_from_slice(bytes);
                 Bytes::from_vec(memory)
             };
@@ -313,23 +324,18 @@ impl Output {
     fn push(&mut self, chunk: Chunk) {
         if self.first.is_none() {
             self.first = Some(chunk);
-        } else if self.second.is_none() && self.rest.is_empty() {
+        } else if self.length() == 1 {
             self.second = Some(chunk);
         } else {
-            self.rest.push_back(chunk);
+            self.more.get_or_insert_default().rest.push_back(chunk);
         }
     }
 
-    /// The chunk behind the first one, which is to take its place.
+    /// How many chunks there are.
     #[inline(always)]
-    fn pop_second(&mut self) -> Option<Chunk> {
-        self.second.take().or_else(|| self.rest.pop_front())
-    }
-
-    /// Whether there is more than the first chunk.
-    #[inline(always)]
-    fn has_more(&self) -> bool {
-        self.second.is_some() || !self.rest.is_empty()
+    fn length(&self) -> usize {
+        let rest = self.more.as_ref().map_or(0, |more| more.rest.len());
+        usize::from(self.first.is_some()) + usize::from(self.second.is_some()) + rest
     }
 
     /// Whether all was sent.
@@ -341,7 +347,7 @@ impl Output {
     /// The first chunk, and whether another follows.
     #[inline(always)]
     pub fn front(&mut self) -> Option<(&mut Chunk, bool)> {
-        let more = self.has_more();
+        let more = self.length() > 1;
         self.first.as_mut().map(|chunk| (chunk, more))
     }
 
@@ -360,13 +366,15 @@ impl Output {
             }
         };
         if finished {
-            let next = self.pop_second();
+            let rest = || self.more.as_mut()?.rest.pop_front();
+            let next = self.second.take().or_else(rest);
             if let Some(Chunk::Bytes { bytes, .. }) = std::mem::replace(&mut self.first, next)
                 && bytes.spilled()
                 && bytes.capacity() <= SPARE
             {
-                self.spare = bytes.into_vec();
-                self.spare.clear();
+                let mut spare = bytes.into_vec();
+                spare.clear();
+                self.more.get_or_insert_default().spare = spare;
             }
         }
     }
@@ -374,12 +382,13 @@ impl Output {
     /// Whether there are several responses.
     #[inline(always)]
     pub fn is_long(&self) -> bool {
-        self.rest.len() > 2
+        self.length() > 3
     }
 
     /// All chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.first.iter().chain(&self.second).chain(&self.rest)
+        let rest = self.more.iter().flat_map(|more| &more.rest);
+        self.first.iter().chain(&self.second).chain(rest)
     }
 
     /// Takes note that `n` bytes were sent, of as many chunks as that is.
@@ -394,6 +403,7 @@ impl Output {
     /// Takes all chunks out, in order: for tests and tools that have no socket.
     pub fn drain(&mut self) -> impl Iterator<Item = Chunk> + '_ {
         let early = self.first.take().into_iter().chain(self.second.take());
-        early.chain(self.rest.drain(..))
+        let rest = self.more.as_mut().map(|more| more.rest.drain(..));
+        early.chain(rest.into_iter().flatten())
     }
 }
