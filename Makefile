@@ -98,10 +98,10 @@ scale: ## a tracker that knows a million peers: minutes
 	$(CARGO) test --release --lib -- --ignored --nocapture --test-threads 1 a_million_peers
 	$(CARGO) test --release --test scale -- --ignored --nocapture --test-threads 1
 
-# A network to which things happen at random; SEED= repeats one of them.
+# A network to which things happen at random; SEED= repeats one of them, LOGS= keeps what was said, and when what happened.
 SECONDS ?= 300
 soak: build ## a network to which things happen at random, for SECONDS
-	python3 tests/soak/soak.py --binary $(BINARY) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	python3 tests/soak/soak.py --binary $(BINARY) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(LOGS),--logs $(LOGS))
 
 lint: ## rustfmt, clippy, mandoc
 	$(CARGO) fmt --check

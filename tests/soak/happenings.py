@@ -25,6 +25,7 @@ class Happenings:
         )
         if what():
             self.happened[what.__name__] += 1
+            self.write(what.__name__.replace("_", " "))
 
     def anything(self):
         """Some process of ours, be it a child's child."""

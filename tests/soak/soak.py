@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 
+from ends import Ends
 from happenings import Happenings
 from liar import Liar
 from world import Program, Wrong, adopt_orphans, bury_orphans, descendants, send
@@ -39,8 +40,9 @@ class Soak(Happenings):
         self.binary, self.room, self.disk = binary, room, disk
         self.random = random.Random(seed)
         self.happened = collections.Counter()
-        self.ended = collections.Counter()
+        self.ended = Ends()
         self.programs = []
+        self.begun, self.diary = time.monotonic(), []
         self.make_files()
         self.tracker_port = free_port()
         self.tracker = self.program(
@@ -62,6 +64,10 @@ class Soak(Happenings):
 
     def path(self, name):
         return os.path.join(self.room, name)
+
+    def write(self, event):
+        """Into the diary."""
+        self.diary.append(f"{time.monotonic() - self.begun:8.2f} {event}")
 
     def program(self, name, arguments):
         program = Program(name, self.path(f"{name}.log"), [self.binary, *arguments])
@@ -130,7 +136,9 @@ class Soak(Happenings):
     def check_get(self, get):
         """A download that is done is right; one that is not has said why, and nothing wrong has a final name."""
         status = get.status()
-        self.ended[status] += 1
+        self.ended.note(status, get.said())
+        get.note(f"ended with {status}")
+        self.write(f"{get.name} ended with {status}")
         self.check_names(get.directory)
         if status == 0:
             for name in self.files:
@@ -187,6 +195,14 @@ class Soak(Happenings):
             for name in self.files:
                 self.check_file(os.path.join(program.directory, name))
 
+    def keep_logs(self, directory):
+        """All that was said, and when what happened."""
+        os.makedirs(directory, exist_ok=True)
+        for program in self.programs:
+            shutil.copy(program.log, directory)
+        with open(os.path.join(directory, "diary"), "w") as diary:
+            diary.writelines(f"{line}\n" for line in self.diary)
+
     def close(self, in_order):
         """Ends everything; where that is in order, each is to end as it should, and nothing to be left."""
         for liar in getattr(self, "liars", []):
@@ -219,7 +235,7 @@ def free_port():
             pass
 
 
-def soak(binary, seconds, seed, disk):
+def soak(binary, seconds, seed, disk, logs):
     """Runs for so long; answers whether all went well."""
     adopt_orphans()
     room = tempfile.mkdtemp(prefix="cascade-soak-")
@@ -244,10 +260,13 @@ def soak(binary, seconds, seed, disk):
                 well = False
     if not world:
         return False
-    ended = ", ".join(f"{count} with {status}" for status, count in sorted(world.ended.items()))
     lies = sum(liar.lies for liar in world.liars)
     things = ", ".join(f"{what.replace('_', ' ')} {count}" for what, count in sorted(world.happened.items()))
-    print(f"seed {seed}: {'clean' if well else 'NOT CLEAN'}; downloads ended {ended}; {lies} bits flipped; {things}")
+    print(f"seed {seed}: {'clean' if well else 'NOT CLEAN'}; downloads ended {world.ended.summary()}; {lies} bits flipped; {things}")
+    for line in world.ended.lines():
+        print(line)
+    if logs:
+        world.keep_logs(logs)
     if well:
         shutil.rmtree(room)
     else:
@@ -260,6 +279,7 @@ def main():
     parser.add_argument("--binary", required=True, help="the cascade to be tried")
     parser.add_argument("--seconds", type=float, default=60, help="how long things happen")
     parser.add_argument("--seed", type=int, help="decides what happens; random, and printed, unless it is given")
+    parser.add_argument("--logs", help="a directory for what all programs say; otherwise it is kept only where it is needed")
     parser.add_argument("--disk", help=argparse.SUPPRESS)
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
@@ -270,11 +290,12 @@ def main():
             script = 'mount -t tmpfs -o size=20m none "$1" && shift && exec "$@"'
             again = [sys.executable, os.path.abspath(__file__), "--binary", binary]
             again += ["--seconds", str(options.seconds), "--seed", str(seed), "--disk", disk]
+            again += ["--logs", options.logs] if options.logs else []
             return subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", disk, *again], check=False).returncode
     if options.disk is None:
         print("skipped: a full disk needs root", file=sys.stderr)
     print(f"seed {seed}: {options.seconds:g} s", flush=True)
-    return 0 if soak(binary, options.seconds, seed, options.disk) else 1
+    return 0 if soak(binary, options.seconds, seed, options.disk, options.logs) else 1
 
 
 if __name__ == "__main__":

@@ -87,15 +87,20 @@ class Program:
 
     def start(self):
         """Starts it; answers itself."""
+        self.begins = self.note(" ".join(self.command))
         with open(self.log, "ab") as log:
-            self.begins = log.tell()
-            log.write(f"--- {' '.join(self.command)}\n".encode())
-            log.flush()
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.starts += 1
         return self
+
+    def note(self, line):
+        """Writes a line of ours into its log; answers where."""
+        with open(self.log, "ab") as log:
+            begins = log.tell()
+            log.write(f"--- {line}\n".encode())
+            return begins
 
     @property
     def pid(self):
