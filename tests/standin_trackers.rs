@@ -285,6 +285,24 @@ fn records_of_dead_peers_and_of_no_peers_are_no_hindrance() {
     wanted.get_from(&[tracker.address()]);
 }
 
+/// A tracker says at most 20 peers at a time. One that knows many more, most of whom are gone, is asked until somebody is
+/// there.
+#[test]
+fn who_is_alone_soon_asks_for_more_peers_where_a_list_is_full() {
+    const EARLIER: usize = 9;
+    const RECORDS: usize = 20;
+    let wanted = Wanted::new();
+    let dead = Vec::from_iter((0..RECORDS).map(|_| trackers::nobody_there()));
+    let alive = [&dead[1..], &[wanted.peer.address()]].concat();
+    let lists = std::sync::atomic::AtomicUsize::new(0);
+    let tracker = trackers::start(move |conn, _| {
+        let list = lists.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let peers = if list < EARLIER { &dead } else { &alive };
+        conn.send(&trackers::response(0, &trackers::records(peers)))
+    });
+    wanted.get_from(&[tracker.address()]);
+}
+
 #[test]
 fn a_tracker_that_refuses_has_its_message_shown_without_control_characters() {
     let wanted = Wanted::new();

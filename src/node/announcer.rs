@@ -18,7 +18,7 @@ use crate::sys::fork;
 use crate::sys::pipe::Sender;
 use crate::text::without_errno;
 use crate::tracker::client::{self, AskError};
-use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
+use crate::wire::tracker::{Command, MAX_RECORDS, NOBODY, PeerRecord, Request};
 
 use super::{Place, TrackerAddress};
 
@@ -32,6 +32,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// At most, where a list is as long as it may be and no peer of it can be fetched from: the tracker knows more of them.
+const LONELY_PAUSE: Duration = Duration::from_secs(1);
 /// At most, for one who wants to know of newcomers soon.
 const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -204,8 +206,10 @@ impl Announcer<'_> {
             answer = self.ask(Command::List, schedule.file.hash);
         }
         let now = Instant::now();
+        let mut knows_more = false;
         match answer {
             Ok(records) => {
+                knows_more = records.len() >= MAX_RECORDS;
                 if command == Command::Subscribe {
                     schedule.subscribe_at = now + schedule.renewal;
                     schedule.renewal = (schedule.renewal * 2).min(RENEW);
@@ -226,7 +230,13 @@ impl Announcer<'_> {
         let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         schedule.list_at = retry;
         schedule.subscribe_at = schedule.subscribe_at.max(retry);
-        schedule.pause = (schedule.pause * 2).min(self.longest_pause);
+        let lonely = knows_more && schedule.file.progress.get(Figure::Peers) == 0;
+        let longest = if lonely {
+            LONELY_PAUSE
+        } else {
+            self.longest_pause
+        };
+        schedule.pause = (schedule.pause * 2).min(longest);
     }
 
     /// Hands the peers on to the file's downloader.
