@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 const FAULT: &str = "CASCADE_FAULT";
 const DENIED: &str = "Permission denied";
 const KILLED: &str = "signal 31 (SIGSYS)";
+const SEGMENTATION: &str = "signal 11 (SIGSEGV)";
 /// The user that owns nothing.
 const NOBODY: u32 = 65534;
 
@@ -119,6 +120,26 @@ fn who_tells_or_asks_and_executes_a_program_is_killed() {
         assert_eq!(trackers::list(tracker.address(), &sample.hash()), []);
         tracker.stop();
         scene.assert_nothing_left();
+    }
+}
+
+#[test]
+fn who_asks_writes_nothing_that_others_read() {
+    for (deed, end) in [
+        ("write", SEGMENTATION),
+        ("mprotect", KILLED),
+        ("exec", KILLED),
+    ] {
+        let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
+        let tracker = tracker(&scene, &sample, &format!("question={deed}")).serve();
+        let peer = register(&tracker, &sample);
+        let who = format!("the process that asked {} how much it has", peer.address());
+        says(&tracker, &format!("{who} ended: {end}"));
+        let log = tracker.stop().stderr;
+        assert!(
+            !log.contains(&format!("attack {deed} at question: done")),
+            "{log}"
+        );
     }
 }
 

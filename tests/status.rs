@@ -529,6 +529,19 @@ fn a_tracker_that_has_no_room_for_clients_still_tells() {
 }
 
 #[test]
+fn a_tracker_with_room_for_very_many_tells_too() {
+    let scene = Scene::new();
+    let tracker = scene
+        .cascade("tracker")
+        .args(["--open", "--max-peers", "16777216", "-l", "127.0.0.1:0"])
+        .args(["--control", "control"])
+        .serve();
+    assert_eq!(status(&scene, "control")["capacity"], 16_777_216);
+    let stopped = tracker.stop();
+    assert!(!stopped.stderr.contains("again"), "{stopped:#?}");
+}
+
+#[test]
 fn the_metrics_are_what_prometheus_reads() {
     let scene = Scene::new();
     let parser = "from prometheus_client.parser import text_string_to_metric_families as f

@@ -5,14 +5,12 @@ mod common;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::peers::{self, announced, has_all_and_knows_the_map, response};
 use common::process::Server;
 use common::sample::Sample;
 use common::scene::{Invocation, Scene};
-use common::standin::Accepts;
+use common::standin::{Accepts, Conn};
 use common::{eventually, procfs, trackers};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -108,23 +106,57 @@ fn how_much_each_peer_has_is_told_while_it_downloads() {
     scene.assert_nothing_left();
 }
 
+/// A peer that has three blocks, and so is asked again and again.
+fn has_three() -> impl Fn(&mut Conn, &Sample) -> io::Result<()> + Send + Sync + 'static {
+    peers::has_some_and_knows_the_map(|block| block < 3)
+}
+
 #[test]
-fn whoever_was_registered_by_another_is_not_asked() {
+fn whoever_was_registered_by_another_is_not_asked_and_keeps_nobody_waiting() {
     let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
-    let tracker = tracker(&scene, &sample).serve();
+    let tracker = tracker(&scene, &sample)
+        .args(["--max-peers", "20000"])
+        .serve();
     let victim = TcpListener::bind("127.0.0.2:0").expect("all of 127/8 is ours");
     victim
         .set_nonblocking(true)
         .expect("a socket takes options");
-    register(&tracker, &sample, victim.local_addr().expect("an address"));
-    let peer = peers::start(&sample, has_all_and_knows_the_map);
+    let strangers = (1..=1500).map(|port| SocketAddr::from(([127, 0, 0, 3], port)));
+    // More than are told of, before all others.
+    for stranger in strangers.take(1100).chain(victim.local_addr()) {
+        register(&tracker, &sample, stranger);
+    }
+    let peer = peers::start_with(Accepts::Together, &sample, has_three());
     register(&tracker, &sample, peer.address());
-    eventually("the one that registered itself is told of", || {
-        told_of(&scene, peer.address()) == (Some(10), Some(true))
+    // By then all have had their turn.
+    eventually("the one that registered itself was asked twice", || {
+        peer.connections() == 2
     });
     let asked = victim.accept().map_err(|error| error.kind());
     assert!(matches!(asked, Err(io::ErrorKind::WouldBlock)), "{asked:?}");
     peer.assert_well_treated();
+    tracker.stop();
+}
+
+#[test]
+fn a_peer_that_closes_once_is_known_and_asked_again() {
+    let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
+    let tracker = tracker(&scene, &sample).serve();
+    let talk = has_three();
+    let peer = peers::start_with(Accepts::Together, &sample, move |conn, sample| {
+        match conn.number() {
+            1 => conn.request(sample).map(drop),
+            _ => talk(conn, sample),
+        }
+    });
+    register(&tracker, &sample, peer.address());
+    let is_told = || told_of(&scene, peer.address()) == (Some(3), Some(false));
+    eventually("it has three blocks", is_told);
+    eventually("it has closed", || peer.connections() == 2);
+    eventually("it is asked again", || {
+        assert!(is_told(), "what it said is not forgotten");
+        peer.connections() == 3
+    });
     tracker.stop();
 }
 
@@ -134,10 +166,9 @@ fn where_nobody_is_to_be_asked_nobody_is() {
     let peer = peers::start(&sample, has_all_and_knows_the_map);
     let tracker = tracker(&scene, &sample).args(["--survey", "0"]).serve();
     register(&tracker, &sample, peer.address());
+    // Those who tell are there, and no other process: nobody who would ask later.
     assert_eq!(told_of(&scene, peer.address()), (None, None));
-    // Those who tell are there, and no other process.
     assert_eq!(surveyor(&tracker), None);
-    assert_eq!(peer.connections(), 0);
     tracker.stop();
 }
 
@@ -145,9 +176,13 @@ fn where_nobody_is_to_be_asked_nobody_is() {
 fn surveyor(tracker: &Server) -> Option<Pid> {
     let keeper = procfs::children(tracker.process().pid());
     let reporter = keeper.into_iter().flat_map(procfs::children);
-    let below: Vec<Pid> = reporter.flat_map(procfs::children).collect();
-    // The doors were started first.
-    below.get(1).copied()
+    let mut below = reporter.flat_map(procfs::children);
+    below.find(|pid| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        let links = descriptors.into_iter().flatten().flatten();
+        let mut links = links.filter_map(|fd| fs::read_link(fd.path()).ok());
+        !links.any(|link| link.to_string_lossy().starts_with("socket:"))
+    })
 }
 
 /// What a peer says to the question.
@@ -190,21 +225,20 @@ fn of_what_peers_say_only_what_makes_sense_is_told() {
         conn.hang()
     });
     register(&tracker, &sample, silent.address());
-    let left = Arc::new(AtomicUsize::new(ANSWERS.len()));
-    let start = |answer: Says| {
-        let (left, answer) = (Arc::clone(&left), answer(&sample));
+    let peers = ANSWERS.map(|(name, answer, expected)| {
+        let answer = answer(&sample);
         let peer = peers::start_with(Accepts::Together, &sample, move |conn, sample| {
             while conn.request(sample)?.is_some() {
                 conn.send(&answer)?;
             }
-            left.fetch_sub(1, Ordering::SeqCst);
             Ok(())
         });
         register(&tracker, &sample, peer.address());
-        peer
-    };
-    let peers = ANSWERS.map(|(name, answer, expected)| (start(answer), name, expected));
-    eventually("all were asked", || left.load(Ordering::SeqCst) == 0);
+        (peer, name, expected)
+    });
+    eventually("all were asked", || {
+        peers.iter().all(|(peer, _, _)| !peer.asked().is_empty())
+    });
     let last = peers::start(&sample, has_all_and_knows_the_map);
     register(&tracker, &sample, last.address());
     eventually("another one is told of", || {
@@ -212,6 +246,11 @@ fn of_what_peers_say_only_what_makes_sense_is_told() {
     });
     for (peer, name, expected) in &peers {
         assert_eq!(told_of(&scene, peer.address()), *expected, "{name}");
+        // A peer without the extension sends the block that is named.
+        assert!(
+            peer.asked().iter().all(|asked| asked.block() == 9),
+            "{name}"
+        );
     }
     assert_eq!(told_of(&scene, silent.address()), (None, None));
     tracker.stop();
@@ -242,12 +281,7 @@ fn a_peer_of_an_unknown_file_is_told_of_as_far_as_it_can_be() {
         .cascade("tracker")
         .args(["--open", "-l", "127.0.0.1:0"]);
     let tracker = tracker.args(["--control", "control"]).serve();
-    let has_some = |block| block < 3;
-    let peer = peers::start_with(
-        Accepts::Together,
-        &sample,
-        peers::has_some_and_knows_the_map(has_some),
-    );
+    let peer = peers::start_with(Accepts::Together, &sample, has_three());
     register(&tracker, &sample, peer.address());
     eventually("it has three blocks of who knows how many", || {
         told_of(&scene, peer.address()) == (Some(3), None)

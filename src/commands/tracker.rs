@@ -65,9 +65,9 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
         writer,
         keeper,
     } = helpers::start(&options, &said, &confinement)?;
-    let reporter = reporter(&options, About::now(&listeners)?, &ledger, &confinement)?;
     // There may be many, and a fork copies the tables of what this process has.
     options.targets = Vec::new();
+    let reporter = reporter(&options, About::now(&listeners)?, &ledger, &confinement)?;
     let service = service(&options, policy, writer)?;
     let service = service.with_policy_from(read_again(said, reader));
     let service = match &reporter {

@@ -17,6 +17,8 @@ const MEMORY: u64 = 1 << 30;
 const MEMORY_OF_THREADS: u64 = 64 << 30;
 /// The same of a download.
 const MEMORY_OF_DOWNLOADS: u64 = 8 << 30;
+/// The same of one that is handed a registry, and then another: 200 bytes for each of 16 million peers, twice.
+const MEMORY_OF_REGISTRIES: u64 = 8 << 30;
 
 /// Sets what suits the role.
 ///
@@ -47,6 +49,7 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
         Role::Server { threads: true, .. } | Role::Verifier => grow_by(MEMORY_OF_THREADS)?,
         // Its plan is as large as its file has blocks. Its workers, which cannot look at their own size, inherit this.
         Role::Downloader { .. } => grow_by(MEMORY_OF_DOWNLOADS)?,
+        Role::Reporter { .. } => grow_by(MEMORY_OF_REGISTRIES)?,
         _ => grow_by(MEMORY)?,
     }
     let writes = matches!(

@@ -11,7 +11,7 @@
 //! | [`landlock`] | paths and ports, but those of the role; processes outside |
 //! | [`seccomp`] | system calls, but those of the role |
 //!
-//! What a confined process cannot do for itself another does, which does nothing else: [`outside`], [`reader`]. Both
+//! What a confined process cannot do for itself another does, which does nothing else: [`outside`], [`reader`]. They
 //! have a [`keeper`], which was forked before.
 
 pub mod keeper;

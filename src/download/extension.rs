@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::hash::CascadeHash;
-use crate::wire::peer::{Extension, RESPONSE_HEADER_LEN, Request, ResponseHeader, Status};
+use crate::wire::peer::{
+    Extension, MAX_META, RESPONSE_HEADER_LEN, Request, ResponseHeader, Status,
+};
 
 /// How long a connect may wait (PROTOCOL §4: no failure before 10 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
@@ -20,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 32 << 10;
 /// How much is read at once.
 const READ: usize = 64 << 10;
+/// The longest map, in bytes, of a file of which nobody knows how many blocks it has.
+const LONGEST_MAP: u64 = 1 << 20;
+/// A peer that sends a block instead is let send so much of it, for so long: some end where a client breaks off.
+const BLOCK: u64 = 4 << 20;
+const BLOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a peer did not answer as asked.
 #[derive(Debug, Error)]
@@ -36,6 +43,9 @@ pub enum Unanswered {
     /// It took the question for another, or for none.
     #[error("it does not know the extension")]
     NoExtension,
+    /// It closed the connection at the first question: it does not know the extension, or has no room, or ends.
+    #[error("it closed the connection")]
+    Closed,
     /// It announced more than there can be.
     #[error("it announced {0} bytes")]
     TooLong(u64),
@@ -71,31 +81,54 @@ impl Conversation {
         })
     }
 
-    /// Asks, and answers the body, which has at most `most` bytes. Nothing of it is believed yet.
+    /// Asks for the map of a file of so many blocks, where that is known. Nothing of it is believed yet.
     ///
     /// # Errors
     /// Where the peer does not answer, or answers something else. The connection is of no more use then.
-    pub fn ask(
+    pub fn ask_map(
+        &mut self,
+        hash: CascadeHash,
+        blocks: Option<u32>,
+    ) -> Result<Vec<u8>, Unanswered> {
+        let most = blocks.map_or(LONGEST_MAP, |blocks| u64::from(blocks.div_ceil(8)));
+        // A peer without the extension sends the block that is named: the last is never longer than another.
+        let block = blocks.map_or(0, |blocks| blocks.saturating_sub(1));
+        self.ask(hash, Extension::Map, block.into(), most)
+    }
+
+    /// Asks for the cascade file.
+    ///
+    /// # Errors
+    /// As [`Conversation::ask_map`].
+    pub fn ask_meta(&mut self, hash: CascadeHash) -> Result<Vec<u8>, Unanswered> {
+        self.ask(hash, Extension::Meta, 0, MAX_META)
+    }
+
+    fn ask(
         &mut self,
         hash: CascadeHash,
         extension: Extension,
+        block: u64,
         most: u64,
     ) -> Result<Vec<u8>, Unanswered> {
         let expected = match extension {
             Extension::Map => Status::Map,
             Extension::Meta => Status::Meta,
         };
-        let header = self.exchange_headers(hash, extension)?;
+        let header = self.exchange_headers(hash, extension, block)?;
         match header.status {
             status if status == expected && header.length > most => {
                 Err(Unanswered::TooLong(header.length))
             }
             status if status == expected => self.body(header.length).map_err(Unanswered::Broken),
             Status::UnknownHash => Err(Unanswered::UnknownHash),
-            // The block that the question names; or its absence; or a request that could not be parsed.
-            Status::Success | Status::NotPresent | Status::BadRequest => {
+            // The block that the question names.
+            Status::Success => {
+                self.let_send(header.length);
                 Err(Unanswered::NoExtension)
             }
+            // Its absence; or a request that could not be parsed.
+            Status::NotPresent | Status::BadRequest => Err(Unanswered::NoExtension),
             other => Err(Unanswered::Nonsense(other.into())),
         }
     }
@@ -104,10 +137,11 @@ impl Conversation {
         &mut self,
         hash: CascadeHash,
         extension: Extension,
+        block: u64,
     ) -> Result<ResponseHeader, Unanswered> {
         let request = Request {
             hash,
-            block: 0,
+            block,
             extension: Some(extension),
         };
         let mut bytes = [0; RESPONSE_HEADER_LEN];
@@ -127,10 +161,23 @@ impl Conversation {
             }
             // A close instead of the first answer.
             (Err(error), _) if filled == 0 && !self.answered && is_close(&error) => {
-                Err(Unanswered::NoExtension)
+                Err(Unanswered::Closed)
             }
             (Err(error), _) => Err(Unanswered::Broken(error)),
             (Ok(()), None) => Err(Unanswered::Broken(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// Reads what nobody asked for, within reason.
+    fn let_send(&mut self, length: u64) {
+        let deadline = Instant::now() + BLOCK_PATIENCE;
+        let (mut left, mut buffer) = (length.min(BLOCK), vec![0; READ]);
+        while left > 0 {
+            let part = left.min(READ as u64) as usize;
+            match read(&mut self.stream, &mut buffer[..part], deadline) {
+                Ok(n) => left -= n as u64,
+                Err(_) => return,
+            }
         }
     }
 

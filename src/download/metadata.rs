@@ -10,7 +10,6 @@ use super::extension::{Conversation, Unanswered};
 use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
 use crate::sys::child::How;
-use crate::wire::peer::{Extension, MAX_META};
 
 /// What came of asking. The number is the exit status of the process that asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +85,7 @@ impl Asked {
 
 /// Asks, and writes what is right into `to`.
 pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File) -> Asked {
-    let answer =
-        Conversation::begin(peer).and_then(|mut peer| peer.ask(hash, Extension::Meta, MAX_META));
+    let answer = Conversation::begin(peer).and_then(|mut peer| peer.ask_meta(hash));
     match answer {
         Ok(bytes) if CascadeHash::of(&bytes) != hash => Asked::WrongHash,
         Ok(bytes) if CascadeFile::parse(&bytes).is_err() => Asked::NoCascadeFile,
@@ -96,7 +94,7 @@ pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File) -> Asked {
         Err(Unanswered::Unreachable(_)) => Asked::Unreachable,
         Err(Unanswered::Broken(_)) => Asked::Broken,
         Err(Unanswered::UnknownHash) => Asked::UnknownHash,
-        Err(Unanswered::NoExtension) => Asked::NoExtension,
+        Err(Unanswered::NoExtension | Unanswered::Closed) => Asked::NoExtension,
         Err(Unanswered::TooLong(_)) => Asked::TooLong,
         Err(Unanswered::Nonsense(_)) => Asked::Nonsense,
     }

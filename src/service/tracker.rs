@@ -32,7 +32,7 @@ use owner::Owner;
 /// Reads the operator's wishes.
 pub type ReadPolicy = Box<dyn Fn() -> anyhow::Result<Policy> + Send + Sync>;
 
-/// Tells whom it concerns that there is another registry.
+/// Tells whom it concerns of a registry.
 pub type Tell = Box<dyn Fn(&Roll) + Send + Sync>;
 
 /// What a session begins with.
@@ -48,7 +48,7 @@ pub struct TrackerService {
     current: RwLock<Current>,
     /// How the operator's wishes are read again.
     read_policy: Option<ReadPolicy>,
-    /// Who is told where another registry takes the place of the one before.
+    /// Who is told of the registry, and of another one that takes its place.
     tell: Option<(Pid, Tell)>,
     /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
     /// which a fork copies.

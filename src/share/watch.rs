@@ -15,7 +15,6 @@ use crate::download::extension::Conversation;
 use crate::hash::CascadeHash;
 use crate::sys::child::{self, How};
 use crate::sys::fork;
-use crate::wire::peer::Extension;
 
 /// How often a peer is asked.
 const EVERY: Duration = Duration::from_millis(250);
@@ -113,7 +112,7 @@ fn watch(peer: SocketAddr, hash: CascadeHash, blocks: u32) -> u8 {
     let Ok(mut conversation) = Conversation::begin(peer) else {
         return 1;
     };
-    while let Ok(map) = conversation.ask(hash, Extension::Map, length) {
+    while let Ok(map) = conversation.ask_map(hash, Some(blocks)) {
         if is_full(&map, blocks) {
             return 0;
         }

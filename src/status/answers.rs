@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
 use crate::hash::{CascadeHash, HASH_LEN};
 use crate::sys::shared::Shared;
@@ -13,11 +14,14 @@ use crate::sys::shared::Shared;
 /// Entries; 192 KiB.
 const ENTRIES: usize = 4096;
 /// Words of an entry: the hash, the address, the answer.
-const HASH_WORDS: usize = HASH_LEN / 8;
-const WORDS: usize = HASH_WORDS + 2;
-/// In the word of an answer, above the number: there is one; it is that all blocks are there.
+const ADDRESS: usize = HASH_LEN / 8;
+const ANSWER: usize = ADDRESS + 1;
+const WORDS: usize = ANSWER + 1;
+/// In the word of an answer, above the number: there is one; it is that all blocks are there. Above that, how often the
+/// entry has changed: whoever reads it while it does will see another word afterwards.
 const ANSWERED: u64 = 1 << 32;
 const ALL: u64 = 1 << 33;
+const CHANGE: u64 = 1 << 34;
 
 /// Who was asked about what.
 pub type Key = (CascadeHash, SocketAddrV4);
@@ -86,6 +90,14 @@ impl Answers {
         ENTRIES
     }
 
+    /// From now on children do not have it.
+    ///
+    /// # Errors
+    /// As madvise(2).
+    pub fn keep_from_children(&self) -> io::Result<()> {
+        self.words.keep_from_children()
+    }
+
     /// From now on this process and its children only read here.
     ///
     /// # Errors
@@ -100,21 +112,21 @@ impl Answers {
             return;
         };
         // While it is being written there is none.
-        entry[HASH_WORDS + 1].store(0, Relaxed);
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        let version = next_version(entry);
+        entry[ANSWER].store(version, Relaxed);
+        fence(Release);
         for (word, bytes) in entry.iter().zip(hash.0.as_chunks::<8>().0) {
             word.store(u64::from_ne_bytes(*bytes), Relaxed);
         }
         let address = u64::from(peer.ip().to_bits()) << 16 | u64::from(peer.port());
-        entry[HASH_WORDS].store(address, Relaxed);
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        entry[HASH_WORDS + 1].store(answer.word(), Relaxed);
+        entry[ADDRESS].store(address, Relaxed);
+        entry[ANSWER].store(version | answer.word(), Release);
     }
 
     /// At this place there is no answer any more.
     pub fn forget(&self, place: usize) {
         if let Some(entry) = self.words.as_chunks::<WORDS>().0.get(place) {
-            entry[HASH_WORDS + 1].store(0, Relaxed);
+            entry[ANSWER].store(next_version(entry), Relaxed);
         }
     }
 
@@ -130,18 +142,22 @@ impl Answers {
     }
 }
 
+/// The word of an entry without an answer that has changed once more.
+fn next_version(entry: &[AtomicU64; WORDS]) -> u64 {
+    (entry[ANSWER].load(Relaxed) & !(CHANGE - 1)).wrapping_add(CHANGE)
+}
+
 /// What an entry holds; nothing where it was written meanwhile.
 fn read(entry: &[AtomicU64; WORDS]) -> Option<(Key, Answer)> {
-    let before = entry[HASH_WORDS + 1].load(Relaxed);
-    std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+    let before = entry[ANSWER].load(Acquire);
     let answer = Answer::from_word(before)?;
     let mut hash = [0; HASH_LEN];
     for (bytes, word) in hash.as_chunks_mut::<8>().0.iter_mut().zip(entry) {
         *bytes = word.load(Relaxed).to_ne_bytes();
     }
-    let address = entry[HASH_WORDS].load(Relaxed);
-    std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-    if entry[HASH_WORDS + 1].load(Relaxed) != before {
+    let address = entry[ADDRESS].load(Relaxed);
+    fence(Acquire);
+    if entry[ANSWER].load(Relaxed) != before {
         return None;
     }
     let peer = SocketAddrV4::new(Ipv4Addr::from((address >> 16) as u32), address as u16);

@@ -110,7 +110,9 @@ impl Reporter {
         let socket = Arc::clone(&self.socket);
         Box::new(move |roll: &Roll| {
             if let Err(error) = roll.send(socket.as_fd()) {
-                log::warn!("the status stays that of the configuration before: {error}");
+                log::warn!(
+                    "cannot tell of the registry, so the status is that of the one before: {error}"
+                );
             }
         })
     }

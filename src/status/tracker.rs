@@ -13,7 +13,7 @@ use crate::server::Ledger;
 use crate::tracker::roll::{Most, Roll, RollFile, RollPeer};
 
 /// How much is told at most: a page shall be a page.
-pub(super) const MOST: Most = Most {
+const MOST: Most = Most {
     files: 1000,
     peers: 1000,
     all_peers: 10_000,

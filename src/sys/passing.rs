@@ -62,10 +62,33 @@ pub fn send(
 /// # Errors
 /// As recvmsg(2), and where a message was too long.
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Passed>> {
+    receive_with(socket, MsgFlags::empty())
+}
+
+/// Looks at one message, if there is one, which stays there; its descriptors are copies.
+///
+/// # Errors
+/// As [`receive`].
+pub fn peek(socket: BorrowedFd<'_>) -> io::Result<Option<Passed>> {
+    receive_with(socket, MsgFlags::MSG_PEEK)
+}
+
+/// How many bytes all messages have that wait there.
+///
+/// # Errors
+/// As ioctl(2).
+pub fn waiting(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD (SIOCINQ to a socket) writes one integer, to where there is one.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+fn receive_with(socket: BorrowedFd<'_>, how: MsgFlags) -> io::Result<Option<Passed>> {
     let mut bytes = [0; MAX_MESSAGE];
     let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | how;
     let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
         Ok(message) => message,
         Err(Errno::EAGAIN) => return Ok(None),

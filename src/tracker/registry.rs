@@ -319,7 +319,11 @@ impl Registry {
             return;
         };
         record.last_seen = now;
-        if self.tables.source(record.source) != source
+        let before = self.tables.source(record.source);
+        // Whoever registered itself is not taken for somebody whom others registered because they do so as well.
+        let is_own = IpAddr::from(before) == *record.peer.ip();
+        if before != source
+            && !is_own
             && let Some(payer) = self.charge(source)
         {
             self.discharge(record.source);

@@ -3,9 +3,9 @@
 //! Unlike a view it needs no key, and so it can be handed to a process that was forked before the registry was made.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -43,6 +43,9 @@ pub struct RollPeer {
     /// Whether it was registered from its own address.
     pub own: bool,
 }
+
+/// A peer that may be asked about a file, and how many blocks that has, where it is known.
+pub type Confirmed = ((CascadeHash, SocketAddrV4), Option<u32>);
 
 /// How much is told.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +113,27 @@ impl Roll {
             file.registered.sort_by_key(order);
         }
         files
+    }
+
+    /// Peers for whose address there is more than a stranger's word: those that registered themselves from there, and
+    /// those for which the operator vouches; each with its file, and how many blocks that has. So many of one address,
+    /// and so many in all.
+    pub fn confirmed(&self, now: u32, per_address: usize, most: usize) -> Vec<Confirmed> {
+        let mut of_address: HashMap<Ipv4Addr, usize> = HashMap::new();
+        let ids = 0..self.0.number(Number::Chunks).saturating_mul(CHUNK_RECORDS);
+        let confirmed = ids.filter_map(|id| self.peer(id, now));
+        let confirmed = confirmed.filter(|(_, peer)| peer.own || peer.record.good);
+        let few = confirmed.filter(|(_, peer)| {
+            let of_address = of_address.entry(*peer.record.address.ip()).or_default();
+            *of_address += 1;
+            *of_address <= per_address
+        });
+        let with_file = few.filter_map(|(file, peer)| {
+            let look = || (self.0.file(file), self.0.blocks(file));
+            let (hash, blocks) = self.0.sequence.read(look).ok()?;
+            Some(((hash, peer.record.address), blocks))
+        });
+        with_file.take(most).collect()
     }
 
     /// The files that have the most peers, without these.
@@ -211,7 +235,6 @@ mod tests {
     use super::*;
     use crate::tracker::registry::{Registry, Tracked};
     use std::hash::RandomState;
-    use std::net::SocketAddrV4;
     use std::os::fd::AsFd;
 
     const MOST: Most = Most {
@@ -306,6 +329,37 @@ mod tests {
             .subscribe(&hash(1), peer, other, false, 1000)
             .expect("room");
         assert!(!registry.view().roll().files(1000, MOST)[0].registered[0].own);
+        assert!(registry.view().roll().confirmed(1000, 9, 9).is_empty());
+        registry
+            .subscribe(&hash(1), peer, (*peer.ip()).into(), false, 1000)
+            .expect("room");
+        let confirmed = [((hash(1), peer), None)];
+        assert_eq!(registry.view().roll().confirmed(1000, 9, 9), confirmed);
+        // Another one's renewal changes nothing about that.
+        registry
+            .subscribe(&hash(1), peer, other, false, 1000)
+            .expect("room");
+        assert_eq!(registry.view().roll().confirmed(1000, 9, 9), confirmed);
+    }
+
+    #[test]
+    fn nobody_fills_the_room_of_those_who_registered_themselves() {
+        let mut registry = registry(&Tracked::Any);
+        let of = |address: [u8; 4], port| SocketAddrV4::new(address.into(), port);
+        // Strangers' addresses, and many ports of one's own: all of that before the honest one.
+        let liar = IpAddr::from([192, 0, 2, 9]);
+        for port in 1..=8 {
+            for address in [[198, 18, 0, 1], [192, 0, 2, 9]] {
+                let file = hash(port as u8 % 4);
+                let subscribed = registry.subscribe(&file, of(address, port), liar, false, 1000);
+                subscribed.expect("there is room");
+            }
+        }
+        register(&mut registry, 1, 1, 1000);
+        let found = registry.view().roll().confirmed(1000, 5, 10);
+        assert_eq!(found.len(), 6);
+        assert!(found.contains(&((hash(1), of([192, 0, 2, 0], 9000)), None)));
+        assert_eq!(registry.view().roll().confirmed(1000, 5, 3).len(), 3);
     }
 
     #[test]

@@ -63,10 +63,12 @@ pub fn live(
             reporter.reap()?;
         }
         if ready[1] {
-            let Some(passed) = passing::receive(socket.as_fd())? else {
+            // It is taken once it is on the shelf: this process may be killed in between.
+            let Some(passed) = passing::peek(socket.as_fd())? else {
                 break;
             };
             shelf.put(&passed)?;
+            passing::receive(socket.as_fd())?;
             reporter.follow(passed)?;
         }
     }
@@ -117,6 +119,7 @@ impl Reporter<'_> {
             survey: answers.map(|answers| Survey {
                 per_second: *survey,
                 answers,
+                ledger: Arc::clone(ledger),
             }),
         });
         Ok(())

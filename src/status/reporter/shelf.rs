@@ -27,36 +27,34 @@ impl Shelf {
         [self.front.as_fd(), self.back.as_fd()]
     }
 
-    /// Leaves this there, instead of what was there.
+    /// Leaves this there, instead of what was there. At no moment is there nothing: whoever does this may be killed.
     ///
     /// # Errors
-    /// As sendmsg(2).
+    /// As sendmsg(2) and recvmsg(2).
     pub fn put(&self, passed: &Passed) -> io::Result<()> {
-        let before = self.take()?;
         let descriptors: Vec<_> = passed.descriptors.iter().map(AsFd::as_fd).collect();
         passing::send(self.front.as_fd(), &passed.bytes, &descriptors)?;
-        drop(before);
-        Ok(())
+        self.drop_all_but(passed.bytes.len())
     }
 
-    /// What is there, which stays there.
+    /// What was put there last, which stays there.
     ///
     /// # Errors
-    /// As recvmsg(2) and sendmsg(2).
+    /// As recvmsg(2).
     pub fn look(&self) -> io::Result<Option<Passed>> {
-        let found = self.take()?;
-        if let Some(found) = &found {
-            self.put(found)?;
+        if let Some(first) = passing::peek(self.back.as_fd())? {
+            // Registries are all handed over in as many bytes.
+            self.drop_all_but(first.bytes.len())?;
         }
-        Ok(found)
+        passing::peek(self.back.as_fd())
     }
 
-    fn take(&self) -> io::Result<Option<Passed>> {
-        let mut last = None;
-        while let Some(passed) = passing::receive(self.back.as_fd())? {
-            last = Some(passed);
+    /// Takes what was there before the last, which has so many bytes.
+    fn drop_all_but(&self, bytes: usize) -> io::Result<()> {
+        while passing::waiting(self.back.as_fd())? > bytes {
+            passing::receive(self.back.as_fd())?;
         }
-        Ok(last)
+        Ok(())
     }
 }
 
@@ -82,6 +80,20 @@ mod tests {
                 let found = shelf.look().expect("a look").expect("it is there");
                 assert_eq!((&*found.bytes, found.descriptors.len()), (&thing[..], 1));
             }
+        }
+    }
+
+    #[test]
+    fn of_two_that_somebody_left_who_was_killed_the_last_is_found() {
+        let shelf = Shelf::new().expect("a pair");
+        for thing in [b"one", b"two"] {
+            let passed = passed(thing);
+            let descriptors: Vec<_> = passed.descriptors.iter().map(AsFd::as_fd).collect();
+            passing::send(shelf.front.as_fd(), &passed.bytes, &descriptors).expect("room");
+        }
+        for _ in 0..2 {
+            let found = shelf.look().expect("a look").expect("it is there");
+            assert_eq!(&*found.bytes, b"two");
         }
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! The answers go to a table that those who tell the status read. Nobody is asked on a stranger's word: a peer that
 //! registered itself from its own address, or one for which the operator vouches, and no other. So the tracker cannot be
-//! made to connect to somebody who has never heard of it.
+//! made to connect to an address that has never heard of it. (The port is what was said: where many hosts share an
+//! address, it may be another's.)
 
 mod question;
 mod schedule;
@@ -17,19 +18,23 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
-use super::answers::Answers;
+use super::answers::{Answers, Key};
 use crate::confine::{Confinement, Role};
 use crate::faults;
-use crate::sys::child;
+use crate::server::Ledger;
+use crate::sys::child::{self, Ended, How};
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
-use crate::tracker::roll::{Most, Roll, RollFile};
-use schedule::{Candidate, Question, Schedule};
+use crate::tracker::roll::Roll;
+use schedule::{Outcome, Question, Schedule};
 
+/// How many of those are asked that one address has registered: nobody fills the table alone.
+const PER_ADDRESS: usize = 64;
 /// How often the registry is looked at. A look takes longer the more there are: of the time, one part in so many.
 const LOOK: Duration = Duration::from_secs(2);
 const LOOK_SHARE: u32 = 50;
@@ -43,6 +48,8 @@ pub struct Survey {
     pub per_second: u32,
     /// What was answered.
     pub answers: Arc<Answers>,
+    /// The books of the server, which are none of a surveyor's business.
+    pub ledger: Arc<Ledger>,
 }
 
 impl Survey {
@@ -53,6 +60,9 @@ impl Survey {
     pub fn run(&self, roll: &Roll, confinement: &Confinement) -> anyhow::Result<()> {
         SigSet::all().thread_block()?;
         let signals = Signals::new(&[Signal::SIGCHLD])?;
+        // A process that asks may be taken over by the peer that it asks.
+        self.answers.keep_from_children()?;
+        self.ledger.protect()?;
         confinement.enter(Role::Surveyor)?;
         faults::at("surveyor");
         let mut surveyor = Surveyor::new(self, roll, confinement);
@@ -110,16 +120,11 @@ impl<'a> Surveyor<'a> {
         }
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let seconds = since_epoch.unwrap_or_default().as_secs();
-        let most = Most {
-            all_peers: Answers::places(),
-            ..super::tracker::MOST
-        };
-        let files = self
-            .roll
-            .files(u32::try_from(seconds).unwrap_or(u32::MAX), most);
-        let left = self.schedule.follow(files.iter().flat_map(candidates), now);
-        left.into_iter()
-            .for_each(|place| self.answers.forget(place));
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let confirmed = self.roll.confirmed(seconds, PER_ADDRESS, Answers::places());
+        for place in self.schedule.follow(confirmed, now) {
+            self.answers.forget(place);
+        }
         self.next_look = Instant::now() + LOOK.max(LOOK_SHARE * now.elapsed());
     }
 
@@ -130,7 +135,7 @@ impl<'a> Surveyor<'a> {
                 Ok(open) => self.open.push(open),
                 Err(error) => {
                     log::debug!("cannot ask a peer how much it has: {error}");
-                    self.over(question.place, schedule::Outcome::Silent);
+                    self.over(question.place, Outcome::NotAsked);
                 }
             }
         }
@@ -138,6 +143,7 @@ impl<'a> Surveyor<'a> {
 
     fn start(&self, question: &Question) -> io::Result<Open> {
         let (from, to) = io::pipe()?;
+        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let role = Role::Asker {
             port: question.key.1.port(),
         };
@@ -172,35 +178,30 @@ impl<'a> Surveyor<'a> {
 
     fn reap(&mut self) -> anyhow::Result<()> {
         for ended in child::ended() {
-            let pid = ended?.pid;
+            let Ended { pid, how } = ended?;
             if let Some(index) = self.open.iter().position(|open| open.pid == pid) {
                 let Open { place, from, .. } = self.open.swap_remove(index);
-                self.over(place, question::outcome(from));
+                let key = self.over(place, question::outcome(from));
+                // By SIGKILL we end those that take too long.
+                if let (Some((_, peer)), How::Killed(signal)) = (key, how)
+                    && signal != Signal::SIGKILL
+                {
+                    log::warn!("the process that asked {peer} how much it has ended: {how}");
+                }
             }
         }
         Ok(())
     }
 
-    /// Takes note of what became of a question.
-    fn over(&mut self, place: usize, outcome: schedule::Outcome) {
-        let Some(key) = self.schedule.over(place, outcome, Instant::now()) else {
-            return;
-        };
+    /// Takes note of what became of a question; answers who had been asked about what.
+    fn over(&mut self, place: usize, outcome: Outcome) -> Option<Key> {
+        let key = self.schedule.over(place, outcome, Instant::now())?;
         match outcome {
-            schedule::Outcome::Said(answer) => self.answers.set(place, &key, answer),
-            schedule::Outcome::Silent if !self.schedule.is_lost(place) => {}
-            schedule::Outcome::NoExtension | schedule::Outcome::Silent => {
-                self.answers.forget(place);
-            }
+            Outcome::Said(answer) => self.answers.set(place, &key, answer),
+            Outcome::NoExtension => self.answers.forget(place),
+            _ if self.schedule.is_lost(place) => self.answers.forget(place),
+            _ => {}
         }
+        Some(key)
     }
-}
-
-/// Those of a file who may be asked.
-fn candidates(file: &RollFile) -> impl Iterator<Item = Candidate> + '_ {
-    let may_be_asked = file
-        .registered
-        .iter()
-        .filter(|peer| peer.own || peer.record.good);
-    may_be_asked.map(|peer| ((file.hash, peer.record.address), file.blocks))
 }

@@ -6,16 +6,13 @@ use super::schedule::{Outcome, Question};
 use crate::download::extension::{Conversation, Unanswered};
 use crate::faults;
 use crate::status::answers::Answer;
-use crate::wire::peer::Extension;
-
-/// The longest map, in bytes, of a file of which nobody knows how many blocks it has.
-const LONGEST: u64 = 1 << 20;
 
 /// What goes through the pipe: a kind, and a number.
 const RECORD: usize = 5;
 const ALL: u8 = 0;
 const SOME: u8 = 1;
 const NO_EXTENSION: u8 = 2;
+const CLOSED: u8 = 3;
 
 /// The life of the process that asks.
 pub fn ask(question: &Question, mut to: &PipeWriter) -> u8 {
@@ -24,6 +21,7 @@ pub fn ask(question: &Question, mut to: &PipeWriter) -> u8 {
         Ok(Answer::All) => (ALL, 0),
         Ok(Answer::Some(present)) => (SOME, present),
         Err(Unanswered::NoExtension) => (NO_EXTENSION, 0),
+        Err(Unanswered::Closed) => (CLOSED, 0),
         Err(_) => return 1,
     };
     let mut record = vec![kind];
@@ -31,7 +29,8 @@ pub fn ask(question: &Question, mut to: &PipeWriter) -> u8 {
     to.write_all(&record).map_or(1, |()| 0)
 }
 
-/// What a process had to say that has ended: perhaps nothing, and it may have been taken over by the peer that it asked.
+/// What a process had to say that has ended, through a pipe of which a read never waits: perhaps nothing, and it may
+/// have been taken over by the peer that it asked.
 pub fn outcome(from: PipeReader) -> Outcome {
     let mut record = Vec::with_capacity(RECORD);
     let read = from.take(RECORD as u64).read_to_end(&mut record);
@@ -42,6 +41,7 @@ pub fn outcome(from: PipeReader) -> Outcome {
                 ALL => Outcome::Said(Answer::All),
                 SOME => Outcome::Said(Answer::Some(number)),
                 NO_EXTENSION => Outcome::NoExtension,
+                CLOSED => Outcome::Closed,
                 _ => Outcome::Silent,
             }
         }
@@ -52,9 +52,8 @@ pub fn outcome(from: PipeReader) -> Outcome {
 fn answer(question: &Question) -> Result<Answer, Unanswered> {
     let Question { key, blocks, .. } = question;
     let (hash, peer) = *key;
-    let length = blocks.map(|blocks| u64::from(blocks.div_ceil(8)));
     let mut conversation = Conversation::begin(peer.into())?;
-    let map = conversation.ask(hash, Extension::Map, length.unwrap_or(LONGEST))?;
+    let map = conversation.ask_map(hash, *blocks)?;
     read(&map, *blocks).ok_or(Unanswered::TooLong(map.len() as u64))
 }
 
@@ -106,6 +105,7 @@ mod tests {
             (&b"\x00\0\0\0\0"[..], Outcome::Said(Answer::All)),
             (&[1, 7, 0, 0, 0, 99], Outcome::Said(Answer::Some(7))),
             (&[2, 0, 0, 0, 0], Outcome::NoExtension),
+            (&[3, 0, 0, 0, 0], Outcome::Closed),
             (&[9, 0, 0, 0, 0], Outcome::Silent),
             (&[0, 0, 0, 0], Outcome::Silent),
             (&[], Outcome::Silent),
