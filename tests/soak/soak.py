@@ -285,13 +285,14 @@ def main():
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     binary = os.path.abspath(options.binary)
     if options.disk is None and os.geteuid() == 0:
-        # The small disk is mounted in a namespace that ends with this process, whatever happens.
+        # The small disk is mounted in a namespace that ends with this process, whatever happens. So does its network:
+        # downloads that are killed stay on the tracker's lists, and others of this machine may be given their ports.
         with tempfile.TemporaryDirectory(prefix="cascade-disk-") as disk:
-            script = 'mount -t tmpfs -o size=20m none "$1" && shift && exec "$@"'
+            script = 'ip link set lo up && mount -t tmpfs -o size=20m none "$1" && shift && exec "$@"'
             again = [sys.executable, os.path.abspath(__file__), "--binary", binary]
             again += ["--seconds", str(options.seconds), "--seed", str(seed), "--disk", disk]
             again += ["--logs", options.logs] if options.logs else []
-            return subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", disk, *again], check=False).returncode
+            return subprocess.run(["unshare", "-mn", "sh", "-c", script, "sh", disk, *again], check=False).returncode
     if options.disk is None:
         print("skipped: a full disk needs root", file=sys.stderr)
     print(f"seed {seed}: {options.seconds:g} s", flush=True)
