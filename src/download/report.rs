@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::plan::{Failure, WorkerId};
 use super::reason::{Reason, ReasonKind};
 use crate::hash::{FileHash, HASH_LEN};
-use crate::sys::pipe::Record;
+use crate::sys::record::Record;
 
 /// The most blocks of one report.
 pub const MAX_FETCHED: usize = 64;
@@ -265,7 +265,7 @@ mod tests {
         for report in reports {
             let mut bytes = Vec::new();
             report.encode(&mut bytes);
-            assert!(bytes.len() <= crate::sys::pipe::MAX_RECORD);
+            assert!(bytes.len() <= crate::sys::record::MAX_RECORD);
             assert_eq!(Report::decode(&bytes), Some(report));
             for cut in 0..bytes.len() {
                 let _ = Report::decode(&bytes[..cut]);

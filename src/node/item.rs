@@ -21,7 +21,7 @@ use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
 use crate::store::open_data;
 use crate::store::stamp::{self, Stamp};
-use crate::sys::pipe::{Receiver, Sender, packet_pipe};
+use crate::sys::pipe::{Receiver, Sender, lossy_packet_pipe};
 use crate::text::escape_path;
 
 /// How far a file is.
@@ -269,7 +269,5 @@ impl Item {
 /// # Errors
 /// Where the system has no descriptor left.
 pub fn found_pipe() -> io::Result<(Sender<Heard>, Receiver<Heard>)> {
-    let (sender, receiver) = packet_pipe()?;
-    sender.never_wait()?;
-    Ok((sender, receiver))
+    lossy_packet_pipe()
 }

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use crate::service::{Reports, Service, Session};
 use crate::sys::letters::{self, Received, Receiver, Sender, letters};
-use crate::sys::pipe::Record;
+use crate::sys::record::Record;
 
 /// What the sessions of a service report.
 pub type ReportOf<S> = <<S as Service>::Session as Session>::Report;

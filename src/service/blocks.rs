@@ -15,7 +15,7 @@ use crate::cascade_file::Geometry;
 use crate::hash::{CascadeHash, HASH_LEN};
 use crate::store::bitmap::Bitmap;
 use crate::store::stamp::Stamp;
-use crate::sys::pipe::Record;
+use crate::sys::record::Record;
 use crate::sys::shared::Shared;
 use crate::wire::peer::{self, Extension, Request, RequestError, ResponseHeader, Status};
 

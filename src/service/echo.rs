@@ -14,7 +14,7 @@ use super::{Next, Outcome, Output, Reports, Service, Session};
 use crate::logging;
 use crate::net::resolve;
 use crate::sys::fork;
-use crate::sys::pipe::{Received, Receiver, Record, Sender, packet_pipe};
+use crate::sys::pipe::{Received, Receiver, Record, Sender, lossy_packet_pipe};
 use crate::sys::poll::wait_readable;
 use crate::text;
 
@@ -70,8 +70,7 @@ impl EchoService {
     /// # Errors
     /// Where it cannot be started.
     pub fn naming(begin: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Self> {
-        let (sender, receiver) = packet_pipe()?;
-        sender.never_wait()?;
+        let (sender, receiver) = lossy_packet_pipe()?;
         fork::spawn_leaf(&[receiver.as_fd()], || match begin() {
             Ok(()) => log_names(&receiver),
             Err(error) => {

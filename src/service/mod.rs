@@ -45,7 +45,7 @@ use std::time::{Duration, SystemTime};
 
 use smallvec::SmallVec;
 
-use crate::sys::pipe::Record;
+use crate::sys::record::Record;
 
 /// One connection's side of a protocol.
 pub trait Session {

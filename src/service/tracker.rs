@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use super::{Apart, Next, Outcome, Output, Service, Session};
 use crate::confine::outside::Outside;
 use crate::logging;
-use crate::sys::pipe::Record;
+use crate::sys::record::Record;
 use crate::text::without_errno;
 use crate::tracker::policy::Policy;
 use crate::tracker::registry::Registry;

@@ -1,12 +1,12 @@
-//! Letters: how a child tells its parent something, with a sender that the system vouches for.
+//! Letters: how a child reports to its parent, with a sender that the kernel vouches for.
 //!
-//! All children share one end of a pair of sockets (`SOCK_SEQPACKET`): one record per write, one per read, so that a
-//! rogue child's short write cannot shift the framing of the next one's. The system stamps each letter with the
-//! process that sent it (`SO_PASSCRED`), so that no child can report for another. Only root could ask for another
-//! stamp, with sendmsg(2), which is on no list of [`crate::confine::seccomp`].
+//! All children share one end of a socket pair (`SOCK_SEQPACKET`), which keeps message boundaries (see
+//! [`super::record`]). The kernel stamps each letter with the pid of the process that sent it (`SO_PASSCRED`), so that
+//! no child can report in the name of another. Only root could forge the stamp, with sendmsg(2), which is on no
+//! allow-list of [`crate::confine::seccomp`].
 //!
-//! A pipe would do without the stamp. A secret that the parent gives to each child would do as well, but only if it never
-//! passed through memory that the next child inherits, which no language promises.
+//! Without the stamp a pipe would do ([`super::pipe`]). A secret that the parent gives to each child would serve
+//! instead of it, but only if it never passed through memory that the next child inherits, which no language promises.
 
 use std::io;
 use std::marker::PhantomData;
@@ -15,20 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt,
 };
-use nix::unistd::{Pid, dup3_raw, write};
+use nix::unistd::{Pid, dup3_raw};
 
-use super::pipe::{MAX_RECORD, Record};
-
-/// The children's end.
-#[derive(Debug)]
-pub struct Sender<R> {
-    fd: OwnedFd,
-    record: PhantomData<fn(R)>,
-}
+use super::record::WhenFull;
+pub use super::record::{MAX_RECORD, Record, Sender};
 
 /// The parent's end, which never blocks.
 #[derive(Debug)]
@@ -37,12 +30,12 @@ pub struct Receiver<R> {
     record: PhantomData<fn() -> R>,
 }
 
-/// What a look into the letter box found.
+/// What was in the letter box.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<R> {
     /// A record, and the process that sent it.
     Record(Pid, R),
-    /// A letter that is none.
+    /// A malformed letter, and the process that sent it.
     Garbage(Pid),
     /// Nothing now.
     Empty,
@@ -50,17 +43,14 @@ pub enum Received<R> {
     Closed,
 }
 
-/// Makes both ends.
+/// Makes both ends. The sender waits while the receiver's buffer is full.
 ///
 /// # Errors
-/// Where the system has no descriptor left.
+/// Where no descriptor is left.
 pub fn letters<R: Record>() -> io::Result<(Sender<R>, Receiver<R>)> {
     let (receiver, sender) = pair()?;
     Ok((
-        Sender {
-            fd: sender,
-            record: PhantomData,
-        },
+        Sender::new(sender, WhenFull::Wait),
         Receiver {
             fd: receiver,
             record: PhantomData,
@@ -82,11 +72,11 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((receiver, sender))
 }
 
-/// Puts a new pair in the place of one that was shut down, with the same descriptors: children of now on report through
-/// it, those that live cannot any more.
+/// Replaces a pair that was shut down by a new one under the same descriptor numbers. Children forked from now on
+/// report through it; those that are already running no longer can.
 ///
 /// # Errors
-/// Where the system has no descriptor left.
+/// Where no descriptor is left.
 pub fn renew<R>(sender: &Sender<R>, receiver: &Receiver<R>) -> io::Result<()> {
     let (new_receiver, new_sender) = pair()?;
     replace(&sender.fd, &new_sender)?;
@@ -100,32 +90,8 @@ fn replace(old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-impl<R: Record> Sender<R> {
-    /// Sends one record; waits while there is no room.
-    ///
-    /// # Errors
-    /// Where the parent is gone.
-    pub fn send(&self, record: &R) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(64);
-        record.encode(&mut bytes);
-        debug_assert!(bytes.len() <= MAX_RECORD, "a record fits into a letter");
-        loop {
-            match write(&self.fd, &bytes) {
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                // A sibling that shares the socket may have said that it is not to block.
-                Err(Errno::EAGAIN) => {
-                    let mut room = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
-                    poll(&mut room, PollTimeout::NONE)?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
 impl<R: Record> Receiver<R> {
-    /// Takes one letter, without waiting. It allocates nothing: this is asked for every connection.
+    /// Takes one letter, without waiting. It does not allocate, because it runs for every connection.
     ///
     /// # Errors
     /// Where recvmsg(2) fails.
@@ -188,12 +154,6 @@ impl Stamp {
     }
 }
 
-impl<R> AsFd for Sender<R> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 impl<R> AsFd for Receiver<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -202,39 +162,27 @@ impl<R> AsFd for Receiver<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Byte;
     use super::*;
-
-    #[derive(Debug, PartialEq, Eq)]
-    struct Word(u8);
-
-    impl Record for Word {
-        fn encode(&self, bytes: &mut Vec<u8>) {
-            bytes.push(self.0);
-        }
-
-        fn decode(bytes: &[u8]) -> Option<Self> {
-            let [word] = bytes else { return None };
-            Some(Self(*word))
-        }
-    }
+    use nix::unistd::write;
 
     #[test]
     fn each_letter_is_stamped_and_a_rogue_one_does_not_shift_the_next() {
-        let (sender, receiver) = letters::<Word>().expect("a pair");
+        let (sender, receiver) = letters::<Byte>().expect("a pair");
         let own = Pid::this();
         assert_eq!(receiver.receive().expect("a read"), Received::Empty);
-        sender.send(&Word(b'a')).expect("a write");
+        sender.send(&Byte(b'a')).expect("a write");
         write(&sender.fd, b"rogue").expect("a write");
         write(&sender.fd, &[b'x'; 2 * MAX_RECORD]).expect("a write");
         // An empty letter is no end.
         write(&sender.fd, b"").expect("a write");
-        sender.send(&Word(b'b')).expect("a write");
+        sender.send(&Byte(b'b')).expect("a write");
         for expected in [
-            Received::Record(own, Word(b'a')),
+            Received::Record(own, Byte(b'a')),
             Received::Garbage(own),
             Received::Garbage(own),
             Received::Garbage(own),
-            Received::Record(own, Word(b'b')),
+            Received::Record(own, Byte(b'b')),
             Received::Empty,
         ] {
             assert_eq!(receiver.receive().expect("a read"), expected);
@@ -245,17 +193,17 @@ mod tests {
 
     #[test]
     fn a_pair_that_a_rogue_shut_down_is_renewed_with_the_same_descriptors() {
-        let (sender, receiver) = letters::<Word>().expect("a pair");
+        let (sender, receiver) = letters::<Byte>().expect("a pair");
         shutdown(sender.fd.as_raw_fd(), nix::sys::socket::Shutdown::Both).expect("a shutdown");
-        assert!(sender.send(&Word(b'a')).is_err());
+        assert!(sender.send(&Byte(b'a')).is_err());
         assert_eq!(receiver.receive().expect("a read"), Received::Closed);
         let before = (sender.fd.as_raw_fd(), receiver.fd.as_raw_fd());
         renew(&sender, &receiver).expect("a new pair");
         assert_eq!(before, (sender.fd.as_raw_fd(), receiver.fd.as_raw_fd()));
-        sender.send(&Word(b'b')).expect("a write");
+        sender.send(&Byte(b'b')).expect("a write");
         assert_eq!(
             receiver.receive().expect("a read"),
-            Received::Record(Pid::this(), Word(b'b'))
+            Received::Record(Pid::this(), Byte(b'b'))
         );
     }
 }

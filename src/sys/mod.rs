@@ -19,6 +19,7 @@ pub mod passed;
 pub mod passing;
 pub mod pipe;
 pub mod poll;
+pub mod record;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 mod rseq;
 pub mod seccomp;

@@ -1,7 +1,7 @@
-//! Pipes of packets: how a child tells its parent something.
+//! Packet pipes: how a child reports to its parent.
 //!
-//! `pipe2(O_DIRECT)` keeps packets apart, so that a rogue child's short write cannot shift the framing of the next
-//! one's: one record per write, one record per read. All children share one pipe.
+//! `pipe2(O_DIRECT)` keeps message boundaries (see [`super::record`]). All children share one pipe, and the parent
+//! cannot tell which of them wrote a record; where that matters, use [`super::letters`].
 
 use std::io;
 use std::marker::PhantomData;
@@ -9,39 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{pipe2, read, write};
+use nix::unistd::{pipe2, read};
 
-/// The largest record, in bytes: well below `PIPE_BUF`, up to which a write is not split.
-pub const MAX_RECORD: usize = 512;
+use super::record::WhenFull;
+pub use super::record::{MAX_RECORD, Record, Sender};
 
-/// How many packets a pipe is asked to hold before its writers wait (the system may give fewer).
+/// How many packets a pipe is asked to hold before its writers wait (the system may grant fewer).
 const PACKETS: i32 = 256;
-
-/// Something that fits into one packet.
-pub trait Record: Sized {
-    /// Appends the record's bytes, at most [`MAX_RECORD`].
-    fn encode(&self, bytes: &mut Vec<u8>);
-    /// Reads a record; nothing where the bytes are none. The writer is not trusted.
-    fn decode(bytes: &[u8]) -> Option<Self>;
-}
-
-/// For sessions that have nothing to report.
-impl Record for std::convert::Infallible {
-    fn encode(&self, _: &mut Vec<u8>) {
-        match *self {}
-    }
-
-    fn decode(_: &[u8]) -> Option<Self> {
-        None
-    }
-}
-
-/// The children's end.
-#[derive(Debug)]
-pub struct Sender<R> {
-    fd: OwnedFd,
-    record: PhantomData<fn(R)>,
-}
 
 /// The parent's end, which never blocks.
 #[derive(Debug)]
@@ -55,7 +29,7 @@ pub struct Receiver<R> {
 pub enum Received<R> {
     /// A record.
     Record(R),
-    /// A packet that is none.
+    /// A malformed packet.
     Garbage,
     /// Nothing now.
     Empty,
@@ -63,20 +37,17 @@ pub enum Received<R> {
     Closed,
 }
 
-/// Makes a pipe of packets.
+/// Makes a packet pipe. Its sender waits while the pipe is full.
 ///
 /// # Errors
-/// Where the system has no descriptor left.
+/// Where no descriptor is left.
 pub fn packet_pipe<R: Record>() -> io::Result<(Sender<R>, Receiver<R>)> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_DIRECT)?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    // Best effort: an unprivileged user has a share of pipe buffers, and fewer only make writers wait.
+    // Best effort: an unprivileged user has a quota of pipe buffers, and fewer only make writers wait.
     let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PACKETS * 4096));
     Ok((
-        Sender {
-            fd: writer,
-            record: PhantomData,
-        },
+        Sender::new(writer, WhenFull::Wait),
         Receiver {
             fd: reader,
             record: PhantomData,
@@ -84,37 +55,17 @@ pub fn packet_pipe<R: Record>() -> io::Result<(Sender<R>, Receiver<R>)> {
     ))
 }
 
-impl<R: Record> Sender<R> {
-    /// Sends one record; waits while the pipe is full.
-    ///
-    /// # Errors
-    /// Where the parent is gone.
-    pub fn send(&self, record: &R) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(64);
-        record.encode(&mut bytes);
-        debug_assert!(bytes.len() <= MAX_RECORD, "a record fits into a packet");
-        loop {
-            match write(&self.fd, &bytes) {
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl<R> Sender<R> {
-    /// From now on, sends that would have to wait are given up: what is sent may get lost.
-    ///
-    /// # Errors
-    /// As fcntl(2).
-    pub fn never_wait(&self) -> io::Result<()> {
-        fcntl(
-            &self.fd,
-            FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_DIRECT),
-        )?;
-        Ok(())
-    }
+/// Makes a packet pipe whose sender never waits: a record for which the pipe has no room is lost.
+///
+/// # Errors
+/// As [`packet_pipe`].
+pub fn lossy_packet_pipe<R: Record>() -> io::Result<(Sender<R>, Receiver<R>)> {
+    let (sender, receiver) = packet_pipe()?;
+    fcntl(
+        &sender,
+        FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_DIRECT),
+    )?;
+    Ok((Sender::new(sender.fd, WhenFull::Fail), receiver))
 }
 
 impl<R: Record> Receiver<R> {
@@ -127,16 +78,9 @@ impl<R: Record> Receiver<R> {
         match read(&self.fd, &mut bytes) {
             Ok(0) => Ok(Received::Closed),
             Ok(n) => Ok(R::decode(&bytes[..n]).map_or(Received::Garbage, Received::Record)),
-            Err(Errno::EAGAIN) => Ok(Received::Empty),
-            Err(Errno::EINTR) => Ok(Received::Empty),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Received::Empty),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-impl<R> AsFd for Sender<R> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }
 
@@ -148,39 +92,38 @@ impl<R> AsFd for Receiver<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Byte;
     use super::*;
-
-    #[derive(Debug, PartialEq, Eq)]
-    struct Letter(u8);
-
-    impl Record for Letter {
-        fn encode(&self, bytes: &mut Vec<u8>) {
-            bytes.push(self.0);
-        }
-
-        fn decode(bytes: &[u8]) -> Option<Self> {
-            let [letter] = bytes else { return None };
-            Some(Self(*letter))
-        }
-    }
+    use nix::unistd::write;
 
     #[test]
     fn a_short_or_long_packet_does_not_shift_the_next_one() {
-        let (sender, receiver) = packet_pipe::<Letter>().expect("a pipe");
+        let (sender, receiver) = packet_pipe::<Byte>().expect("a pipe");
         assert_eq!(receiver.receive().expect("a read"), Received::Empty);
-        sender.send(&Letter(b'a')).expect("a write");
-        write(&sender.fd, b"rogue").expect("a write");
-        sender.send(&Letter(b'b')).expect("a write");
-        assert_eq!(
-            receiver.receive().expect("a read"),
-            Received::Record(Letter(b'a'))
-        );
-        assert_eq!(receiver.receive().expect("a read"), Received::Garbage);
-        assert_eq!(
-            receiver.receive().expect("a read"),
-            Received::Record(Letter(b'b'))
-        );
+        sender.send(&Byte(b'a')).expect("a write");
+        write(&sender, b"rogue").expect("a write");
+        sender.send(&Byte(b'b')).expect("a write");
+        for expected in [
+            Received::Record(Byte(b'a')),
+            Received::Garbage,
+            Received::Record(Byte(b'b')),
+            Received::Empty,
+        ] {
+            assert_eq!(receiver.receive().expect("a read"), expected);
+        }
         drop(sender);
         assert_eq!(receiver.receive().expect("a read"), Received::Closed);
+    }
+
+    #[test]
+    fn a_lossy_pipe_that_is_full_loses_records_instead_of_waiting() {
+        let (sender, receiver) = lossy_packet_pipe::<Byte>().expect("a pipe");
+        let sent = (0..=PACKETS).take_while(|_| sender.send(&Byte(b'a')).is_ok());
+        assert!(sent.count() <= PACKETS as usize);
+        assert_eq!(
+            receiver.receive().expect("a read"),
+            Received::Record(Byte(b'a'))
+        );
+        sender.send(&Byte(b'b')).expect("there is room again");
     }
 }

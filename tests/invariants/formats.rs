@@ -3,7 +3,7 @@
 use cascade::cascade_file::CascadeFile;
 use cascade::hash::CascadeHash;
 use cascade::service::tracker::Change;
-use cascade::sys::pipe::Record;
+use cascade::sys::record::Record;
 use cascade::text::escape;
 use cascade::wire::tracker::Response;
 use cascade::wire::{MAX_MESSAGE, peer, tracker};

@@ -19,7 +19,7 @@ use cascade::service::tracker::TrackerService;
 use cascade::service::{Chunk, Next, Outcome, Output, Service, Session};
 use cascade::store::bitmap::Bitmap;
 use cascade::store::stamp::Stamp;
-use cascade::sys::pipe::Record;
+use cascade::sys::record::Record;
 use cascade::tracker::policy::Policy;
 use cascade::tracker::registry::{Registry, Tracked};
 use cascade::wire::tracker::Response;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::sys::pipe::Record;
+use crate::sys::record::Record;
 
 /// A report, and on whose behalf it is made.
 pub struct Signed<R> {
