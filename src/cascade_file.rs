@@ -21,9 +21,10 @@
 //! # Ok::<(), cascade::cascade_file::FormatError>(())
 //! ```
 
+mod geometry;
+
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::hash::{BlockHash, CascadeHash, FileHash, HASH_LEN};
+pub use geometry::{Geometry, default_block_size};
 
 /// The first eight bytes of every cascade file.
 pub const MAGIC: [u8; 8] = *b"CASCADE1";
@@ -77,66 +79,6 @@ pub enum ReadError {
     /// What was read is no cascade file.
     #[error(transparent)]
     Format(#[from] FormatError),
-}
-
-/// Length and block size of a data file, and the block arithmetic that follows from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
-    length: u64,
-    block_size: u64,
-}
-
-impl Geometry {
-    /// Describes a file of `length` bytes in blocks of `block_size` bytes.
-    ///
-    /// # Errors
-    /// Where the block size is 0 or there would be more than `u32::MAX` blocks.
-    pub fn new(length: u64, block_size: u64) -> Result<Self, FormatError> {
-        if block_size == 0 {
-            return Err(FormatError::ZeroBlockSize);
-        }
-        let blocks = length.div_ceil(block_size);
-        if blocks > u64::from(u32::MAX) {
-            return Err(FormatError::TooManyBlocks(blocks));
-        }
-        Ok(Self { length, block_size })
-    }
-
-    /// Bytes of the data file.
-    pub fn length(self) -> u64 {
-        self.length
-    }
-
-    /// Bytes of so many blocks, at most those of the data file.
-    pub fn bytes_of(self, blocks: u32) -> u64 {
-        let bytes = u64::from(blocks).saturating_mul(self.block_size);
-        bytes.min(self.length)
-    }
-
-    /// Bytes of every block but the last.
-    pub fn block_size(self) -> u64 {
-        self.block_size
-    }
-
-    /// The number of blocks.
-    pub fn blocks(self) -> u32 {
-        // The constructor refused what does not fit.
-        self.length.div_ceil(self.block_size) as u32
-    }
-
-    /// The bytes of the data file that block `block` covers, or nothing where there is no such block.
-    pub fn range(self, block: u32) -> Option<Range<u64>> {
-        if block >= self.blocks() {
-            return None;
-        }
-        let start = u64::from(block) * self.block_size;
-        Some(start..start.saturating_add(self.block_size).min(self.length))
-    }
-
-    /// The length of block `block`; 0 where there is no such block.
-    pub fn block_length(self, block: u32) -> u64 {
-        self.range(block).map_or(0, |range| range.end - range.start)
-    }
 }
 
 /// A cascade file in memory.
@@ -238,8 +180,8 @@ impl CascadeFile {
         let mut header = [0; HEADER_LEN];
         header[0..8].copy_from_slice(&MAGIC);
         header[8..16].copy_from_slice(&self.reserved);
-        header[16..24].copy_from_slice(&self.geometry.length.to_be_bytes());
-        header[24..32].copy_from_slice(&self.geometry.block_size.to_be_bytes());
+        header[16..24].copy_from_slice(&self.geometry.length().to_be_bytes());
+        header[24..32].copy_from_slice(&self.geometry.block_size().to_be_bytes());
         header[32..64].copy_from_slice(&self.file_hash.0);
         header
     }
@@ -322,122 +264,5 @@ pub fn cascade_path(data: &Path) -> PathBuf {
     name.into()
 }
 
-/// The block size that `create` takes where none is asked for: the smallest power of two from 64 KiB to 4 MiB that
-/// gives at most 1024 blocks, else 4 MiB.
-pub fn default_block_size(length: u64) -> u64 {
-    const SMALLEST: u64 = 64 << 10;
-    const LARGEST: u64 = 4 << 20;
-    let mut size = SMALLEST;
-    while size < LARGEST && length.div_ceil(size) > 1024 {
-        size *= 2;
-    }
-    size
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sample(length: u64, block_size: u64) -> CascadeFile {
-        let geometry = Geometry::new(length, block_size).expect("a valid geometry");
-        let hashes = (0..geometry.blocks())
-            .map(|block| BlockHash::of(&block.to_be_bytes()))
-            .collect();
-        CascadeFile::new(geometry, FileHash::of(b"data"), hashes)
-    }
-
-    #[test]
-    fn the_example_of_the_protocol_has_576_bytes() {
-        let file = sample(1000, 64);
-        assert_eq!(file.geometry().blocks(), 16);
-        assert_eq!(file.encode().len(), 576);
-        assert_eq!(file.geometry().block_length(15), 40);
-        assert_eq!(file.geometry().range(16), None);
-    }
-
-    #[test]
-    fn an_empty_file_has_no_block_and_a_bare_header() {
-        let file = sample(0, 65536);
-        assert_eq!(file.encode().len(), 64);
-        assert_eq!(CascadeFile::parse(&file.encode()), Ok(file));
-    }
-
-    #[test]
-    fn lengths_near_the_end_of_the_number_range_are_refused_without_overflow() {
-        let mut bytes = sample(1000, 64).encode();
-        bytes[16..24].fill(0xff);
-        assert!(matches!(
-            CascadeFile::parse(&bytes),
-            Err(FormatError::TooManyBlocks(_))
-        ));
-        bytes[24..32].fill(0xff);
-        assert!(matches!(
-            CascadeFile::parse(&bytes),
-            Err(FormatError::HashCount { blocks: 1, .. })
-        ));
-        let geometry = Geometry::new(u64::MAX, u64::MAX - 1).expect("two blocks");
-        assert_eq!(geometry.range(1), Some(u64::MAX - 1..u64::MAX));
-        bytes[24..32].fill(0);
-        assert_eq!(CascadeFile::parse(&bytes), Err(FormatError::ZeroBlockSize));
-    }
-
-    #[test]
-    fn the_default_block_size_follows_the_length() {
-        const MIB: u64 = 1 << 20;
-        for (length, size) in [
-            (0, 65536),
-            (64 * MIB, 65536),
-            (64 * MIB + 1, 131_072),
-            (4096 * MIB, 4 * MIB),
-            (1 << 40, 4 * MIB),
-        ] {
-            assert_eq!(default_block_size(length), size, "{length}");
-        }
-    }
-
-    #[test]
-    fn the_data_file_lies_beside_its_cascade_file() {
-        assert_eq!(
-            data_path(Path::new("a/b.iso.cascade")),
-            Some(PathBuf::from("a/b.iso"))
-        );
-        assert_eq!(
-            cascade_path(Path::new("a/b.iso")),
-            Path::new("a/b.iso.cascade")
-        );
-        assert_eq!(data_path(Path::new("a/b.iso")), None);
-        assert_eq!(data_path(Path::new(".cascade")), None);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_encoded_reads_back_and_nothing_shorter_or_longer_does(
-            length in 0u64..5000, block_size in 1u64..600, reserved: [u8; 8], extra in 1usize..70,
-        ) {
-            let mut file = sample(length, block_size);
-            file.reserved = reserved;
-            let mut bytes = file.encode();
-            prop_assert_eq!(CascadeFile::parse(&bytes), Ok(file.clone()));
-            prop_assert_eq!(CascadeHash::of(&bytes), file.hash());
-            for cut in 0..bytes.len() {
-                prop_assert!(CascadeFile::parse(&bytes[..cut]).is_err());
-            }
-            bytes.resize(bytes.len() + extra, 0);
-            prop_assert!(CascadeFile::parse(&bytes).is_err());
-        }
-
-        #[test]
-        fn the_blocks_cover_the_file_without_gap_or_overlap(length in 0u64..5000, block_size in 1u64..600) {
-            let geometry = Geometry::new(length, block_size).expect("valid");
-            let mut end = 0;
-            for block in 0..geometry.blocks() {
-                let range = geometry.range(block).expect("in range");
-                prop_assert_eq!(range.start, end);
-                prop_assert!(range.end > range.start);
-                end = range.end;
-            }
-            prop_assert_eq!(end, length);
-        }
-    }
-}
+mod tests;
