@@ -28,6 +28,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod lists;
+mod sweep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::io;
@@ -38,12 +41,13 @@ use serde::{Deserialize, Serialize};
 
 use super::entries::{Limits, Number};
 use super::free_list::FreeList;
-use super::record::{CHUNK_RECORDS, List, Part, Record};
+use super::record::{List, Record};
 use super::shares::{Refusal, Shares};
 use super::tables::{Admission, Tables};
 use super::view::View;
 use crate::hash::CascadeHash;
 use crate::net::source::Source;
+pub use sweep::{Judge, Swept};
 
 /// Room for at least so many files more than are tracked at first. What is not used takes no memory.
 const MORE_FILES: u32 = 64;
@@ -71,18 +75,6 @@ pub struct Registry {
     /// How many blocks files have, as far as that is known.
     blocks: BTreeMap<CascadeHash, u32>,
 }
-
-/// What one sweep has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
-    /// So many records were removed.
-    pub removed: u32,
-    /// So many places were passed: the next sweep goes on after them.
-    pub passed: u32,
-}
-
-/// Whether a peer of a file that was registered by a source may stay, and if so, whether it is a good one.
-pub type Judge<'a> = &'a dyn Fn(&CascadeHash, SocketAddrV4, IpAddr) -> Option<bool>;
 
 impl Registry {
     /// An empty registry with room for `capacity` peers (at least one), each of which is forgotten `ttl` seconds after
@@ -240,80 +232,6 @@ impl Registry {
         true
     }
 
-    /// How many places for records a sweep looks at before it comes round.
-    pub fn extent(&self) -> u32 {
-        self.tables.number(Number::Chunks) * CHUNK_RECORDS
-    }
-
-    /// Looks at the next `budget` places for records, round and round, and removes the records that have expired; says
-    /// how many. A record from the future (the clock was set back) is dated now, or it would stay for long.
-    pub fn sweep(&mut self, now: u32, budget: u32) -> u32 {
-        self.sweep_and(now, budget, None).removed
-    }
-
-    /// As [`Registry::sweep`], and does what the judge says about each record that has not expired. Records move
-    /// meanwhile, so that once round a few may not have been seen: they expire, for none of them will be renewed.
-    pub fn review(&mut self, now: u32, budget: u32, judge: Judge<'_>) -> Swept {
-        self.sweep_and(now, budget, Some(judge))
-    }
-
-    fn sweep_and(&mut self, now: u32, budget: u32, judge: Option<Judge<'_>>) -> Swept {
-        let extent = self.extent();
-        let mut swept = Swept {
-            removed: 0,
-            passed: 0,
-        };
-        for _ in 0..budget.min(extent.saturating_mul(2)) {
-            let len = self.tables.number(Number::Records);
-            let stays = self.look_at(self.cursor, now, judge);
-            swept.removed += len - self.tables.number(Number::Records);
-            if stays {
-                self.cursor = (self.cursor + 1) % extent;
-                swept.passed += 1;
-            }
-        }
-        swept
-    }
-
-    /// Removes a record, or moves or dates it; answers whether it lies where it lay. Otherwise another one may have come
-    /// to lie there. One write at a time, so that no reader waits for all of them.
-    fn look_at(&mut self, id: u32, now: u32, judge: Option<Judge<'_>>) -> bool {
-        let tables = Arc::clone(&self.tables);
-        let Some(mut record) = tables.record(id) else {
-            return true;
-        };
-        let List { file, good } = tables.list_of(id);
-        let verdict = match judge {
-            _ if tables.is_expired(record.last_seen, now) => None,
-            None => Some(good),
-            Some(judge) => {
-                let source = tables.source(record.source).into();
-                judge(&tables.file(file), record.peer, source)
-            }
-        };
-        match verdict {
-            Some(verdict) if verdict == good => {
-                if record.last_seen > now {
-                    record.last_seen = now;
-                    let _writing = tables.sequence.write();
-                    tables.set_record(id, &record);
-                }
-                true
-            }
-            Some(good) => {
-                let _writing = tables.sequence.write();
-                self.leave(id, &record);
-                self.enter(List { file, good }, &record);
-                false
-            }
-            None => {
-                let _writing = tables.sequence.write();
-                self.remove(id, &record);
-                false
-            }
-        }
-    }
-
     fn renew(&mut self, id: u32, source: Source, good: bool, now: u32) {
         let Some(mut record) = self.tables.record(id) else {
             return;
@@ -347,71 +265,6 @@ impl Registry {
         if tables.limits.open || self.retired.contains(&file) {
             self.remove_file_if_unused(file);
         }
-    }
-
-    // Lists.
-
-    /// Adds a record at the end of a list.
-    fn enter(&mut self, list: List, record: &Record) {
-        let tables = Arc::clone(&self.tables);
-        let position = tables.list_length(list);
-        if position.is_multiple_of(CHUNK_RECORDS) {
-            self.add_chunk(Part {
-                list,
-                number: position / CHUNK_RECORDS,
-            });
-        }
-        let Some(id) = tables.find_in_list(list, position) else {
-            debug_assert!(false, "there are chunks for every record");
-            return;
-        };
-        tables.set_list_length(list, position + 1);
-        tables.set_record(id, record);
-        let hash = tables.hash_of_peer(list.file, record.peer);
-        tables.by_peer.insert(hash, id);
-    }
-
-    /// Takes a record out of its list; the last one of the list takes its place.
-    fn leave(&mut self, id: u32, record: &Record) {
-        let tables = Arc::clone(&self.tables);
-        let list = tables.list_of(id);
-        let position = tables.list_length(list).saturating_sub(1);
-        let Some(last) = tables.find_in_list(list, position) else {
-            debug_assert!(false, "a list with a record is not empty");
-            return;
-        };
-        let hash_of = |id| tables.hash_of_record(id);
-        let hash = tables.hash_of_peer(list.file, record.peer);
-        tables.by_peer.remove(hash, id, hash_of);
-        if let Some(moved) = tables.record(last).filter(|_| last != id) {
-            let hash = tables.hash_of_record(last);
-            tables.by_peer.remove(hash, last, hash_of);
-            tables.set_record(id, &moved);
-            tables.by_peer.insert(hash, id);
-        }
-        tables.clear_record(last);
-        tables.set_list_length(list, position);
-        if position.is_multiple_of(CHUNK_RECORDS) {
-            self.remove_chunk(last / CHUNK_RECORDS);
-        }
-    }
-
-    fn add_chunk(&mut self, part: Part) {
-        let tables = &self.tables;
-        let Some(chunk) = self.free_chunks.take(|id| tables.free_chunk_after(id)) else {
-            return;
-        };
-        tables.set_number(Number::Chunks, self.free_chunks.fresh);
-        tables.set_part(chunk, part);
-        tables.by_part.insert(tables.hash_of_part(part), chunk);
-    }
-
-    fn remove_chunk(&mut self, chunk: u32) {
-        let tables = &self.tables;
-        let hash_of = |chunk| tables.hash_of_part(tables.part(chunk));
-        tables.by_part.remove(hash_of(chunk), chunk, hash_of);
-        self.free_chunks
-            .give(chunk, |id, next| tables.set_free_chunk_after(id, next));
     }
 
     // Files.
