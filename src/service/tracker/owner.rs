@@ -1,21 +1,17 @@
 //! The owner of a tracker's registry: applies what sessions report, forgets who has expired, saves the state.
 
+mod saving;
+
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::confine::outside::Outside;
 use crate::service::Apart;
-use crate::sys::child::{self, How};
-use crate::sys::{fork, signals};
 use crate::text::{count, escape_path};
 use crate::tracker::policy::{Policy, PolicyRefusal};
 use crate::tracker::registry::Registry;
@@ -23,20 +19,14 @@ use crate::tracker::shares::Refusal;
 use crate::tracker::state::{self, LoadError, Saved};
 use crate::tracker::view::View;
 use crate::wire::tracker::{Command, Request};
+use saving::State;
 
-/// How long after a save the next one may be: what came meanwhile is lost where the tracker is killed. Of the time that
-/// saves take it is so many times as much: with a million peers they take seconds.
-const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(2);
-const SAVE_SHARE: u32 = 20;
 /// Records that one sweep looks at: well below a millisecond, even if all have expired.
 const SWEEP_SIZE: u32 = 256;
 /// How long the sweeps take to come round, unless there are so few records that one sweep sees them all.
 const SWEEP_ROUND: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_AT_MOST: Duration = Duration::from_secs(1);
 const SWEEP_EVERY_AT_LEAST: Duration = Duration::from_millis(5);
-/// No registry comes to have this version.
-const NOT_SAVED: u64 = u64::MAX;
 /// Nothing is due.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -58,47 +48,6 @@ pub(super) struct Owner {
     /// How many places for records are still to be looked at because of another policy.
     to_review: u32,
     state: Option<State>,
-}
-
-/// The file in which the registry is kept.
-#[derive(Debug)]
-struct State {
-    /// What it is called, fit to be shown.
-    name: String,
-    /// Who writes it: the owner may have no right to files.
-    outside: Arc<Outside>,
-    saved: Timer,
-    /// How long after a save the next one may be, as things are.
-    every: Duration,
-    /// The registry's version that was saved last.
-    version: u64,
-    /// Who is saving it, and since when.
-    saving: Option<(Saving, Instant)>,
-}
-
-/// Who saves the state, so that nobody waits for a disk.
-#[derive(Debug)]
-enum Saving {
-    /// A child.
-    Child(Pid),
-    /// A thread, in a process that has threads and so does not fork. It answers whether it has saved the state.
-    Thread(JoinHandle<bool>),
-}
-
-impl Saving {
-    /// Whether it is known that it ended. (A child's end is told by [`Owner::child_ended`].)
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Thread(thread) if thread.is_finished())
-    }
-
-    /// Waits for its end; answers whether it has saved the state.
-    fn wait(self) -> bool {
-        match self {
-            Self::Child(pid) => matches!(child::wait(pid), Ok(How::Exited(0))),
-            // A panic was reported where it happened.
-            Self::Thread(thread) => thread.join().unwrap_or(false),
-        }
-    }
 }
 
 impl Owner {
@@ -154,14 +103,8 @@ impl Owner {
             (_, 0) => log::info!("{name}: {peers}"),
             _ => log::info!("{name}: {peers}; left out, because not allowed any more: {left_out}"),
         }
-        self.state = Some(State {
-            outside: Arc::new(outside),
-            name,
-            saved: Timer::default(),
-            every: SAVE_AT_MOST_EVERY,
-            version: self.registry.view().version(),
-            saving: None,
-        });
+        let version = self.registry.view().version();
+        self.state = Some(State::new(name, outside, version));
         Ok(())
     }
 
@@ -206,7 +149,7 @@ impl Owner {
             }
         }
         if let Some(state) = &mut self.state {
-            state.version = NOT_SAVED;
+            state.has_changed();
         }
         Ok(self.registry.view())
     }
@@ -254,124 +197,27 @@ impl Owner {
         every
     }
 
-    /// Saves the state apart if it has changed: a disk may be slow.
+    /// Saves the state apart if it has changed.
     fn save_apart(&mut self, now: SystemTime, apart: Apart) -> Duration {
-        let view = self.registry.view();
-        let Some(state) = &mut self.state else {
-            return NEVER;
-        };
-        if let Some((saving, since)) = state.saving.take_if(|(saving, _)| saving.is_over()) {
-            state.end_of_save(saving.wait(), since);
+        match &mut self.state {
+            Some(state) => state.save_apart(self.registry.view(), now, apart),
+            None => NEVER,
         }
-        if state.version == view.version() {
-            return NEVER;
-        }
-        if state.saving.is_some() {
-            return state.every;
-        }
-        let left = state.saved.left(now, state.every);
-        if !left.is_zero() {
-            return left;
-        }
-        if state.outside.is_gone() {
-            state.give_up();
-            return NEVER;
-        }
-        state.saved.restart(now);
-        let version = view.version();
-        match state.start_saving(view, apart) {
-            Ok(saving) => {
-                state.version = version;
-                state.saving = Some((saving, Instant::now()));
-            }
-            Err(error) => log::warn!("cannot start to save the state: {error}"),
-        }
-        state.every
     }
 
     /// Whether this was the child that saves the state; `well` says whether it has.
     pub fn child_ended(&mut self, pid: Pid, well: bool) -> bool {
-        let Some(state) = &mut self.state else {
-            return false;
-        };
-        let is_it = |(saving, _): &mut _| matches!(saving, Saving::Child(child) if *child == pid);
-        let Some((_, since)) = state.saving.take_if(is_it) else {
-            return false;
-        };
-        state.end_of_save(well, since);
-        true
+        let state = self.state.as_mut();
+        state.is_some_and(|state| state.child_ended(pid, well))
     }
 
     /// Saves the state, and waits for it.
     pub fn finish(&mut self) -> io::Result<()> {
-        let view = self.registry.view();
-        let Some(state) = &mut self.state else {
-            return Ok(());
-        };
-        if let Some((saving, _)) = state.saving.take() {
-            // What it is about to rename is older than what follows.
-            saving.wait();
-        }
-        save(&state.outside, &view)
-    }
-}
-
-impl State {
-    fn start_saving(&self, view: View, apart: Apart) -> io::Result<Saving> {
-        match apart {
-            Apart::InChild => {
-                let save = || u8::from(!save_or_warn(&self.name, &self.outside, &view));
-                fork::spawn_leaf(&[self.outside.as_fd()], save).map(Saving::Child)
-            }
-            Apart::InThread => {
-                let (name, outside) = (self.name.clone(), Arc::clone(&self.outside));
-                let work = move || {
-                    signals::leave_to_the_loop();
-                    save_or_warn(&name, &outside, &view)
-                };
-                let thread = thread::Builder::new().spawn(work)?;
-                Ok(Saving::Thread(thread))
-            }
+        match &mut self.state {
+            Some(state) => state.finish(&self.registry.view()),
+            None => Ok(()),
         }
     }
-
-    /// Decides when the next save may be, after one that began then.
-    fn end_of_save(&mut self, well: bool, since: Instant) {
-        self.every = if well {
-            pause_after(since.elapsed())
-        } else {
-            // It has said why, and is not to say it all the time.
-            self.version = NOT_SAVED;
-            (self.every * 2).min(SAVE_AT_LEAST_EVERY)
-        };
-    }
-
-    /// A tracker that was to keep its state, and cannot, ends as if it were asked to: whoever looks after it will see
-    /// that, and start it again. It cannot have the right to files back.
-    fn give_up(&self) {
-        let name = &self.name;
-        log::error!("the processes outside that write {name} have ended: this tracker ends, too");
-        // To this process: it is sure to be there.
-        let _ = kill(Pid::this(), Signal::SIGTERM);
-    }
-}
-
-/// How long after a save that took so long the next one may be.
-fn pause_after(took: Duration) -> Duration {
-    (took * SAVE_SHARE).clamp(SAVE_AT_MOST_EVERY, SAVE_AT_LEAST_EVERY)
-}
-
-fn save(outside: &Outside, view: &View) -> io::Result<()> {
-    outside.write(|to| state::write(to, view.registrations().map(Saved::from)))
-}
-
-/// All that is done apart; answers whether the state is saved.
-fn save_or_warn(name: &str, outside: &Outside, view: &View) -> bool {
-    let saved = save(outside, view);
-    if let Err(error) = &saved {
-        log::warn!("cannot save {name}: {error}");
-    }
-    saved.is_ok()
 }
 
 /// When something was done last. A clock that was set back makes everything due.
@@ -388,18 +234,5 @@ impl Timer {
         self.0
             .and_then(|last| now.duration_since(last).ok())
             .map_or(Duration::ZERO, |since| every.saturating_sub(since))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_save_is_soon_unless_saves_take_long() {
-        let pause = |milliseconds| pause_after(Duration::from_millis(milliseconds));
-        assert_eq!(pause(1), SAVE_AT_MOST_EVERY);
-        assert_eq!(pause(500), Duration::from_secs(10));
-        assert_eq!(pause(10_000), SAVE_AT_LEAST_EVERY);
     }
 }
