@@ -5,6 +5,8 @@
 //! says that it did, and the file stays as it was. Whoever writes may die as well: the next one says that it begins, and
 //! all is sent again.
 
+mod writer;
+
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -63,7 +65,7 @@ impl Outside {
                 let ready = begun.is_ok();
                 match answer(socket, BEGUN, begun) {
                     Ok(()) if !ready => 1,
-                    Ok(()) => serve(socket, &write),
+                    Ok(()) => writer::serve(socket, &write),
                     Err(_) => ALONE,
                 }
             }),
@@ -169,94 +171,6 @@ impl Write for Packets<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The life of the process; its exit status.
-fn serve(socket: &OwnedFd, write: impl Fn(&mut dyn Read) -> io::Result<()>) -> u8 {
-    let mut incoming = Incoming {
-        socket,
-        packet: [0; PACKET],
-        unread: 0..0,
-        at: At::Outside,
-    };
-    loop {
-        match incoming.at {
-            At::Outside | At::End => {
-                if incoming.next().is_err() {
-                    return ALONE;
-                }
-            }
-            At::Within(number) => {
-                let written = write(&mut incoming);
-                // What is left of a file that cannot be written.
-                while written.is_err() && incoming.at == At::Within(number) {
-                    if incoming.next().is_err() {
-                        return ALONE;
-                    }
-                }
-                if answer(socket, number, written).is_err() {
-                    return ALONE;
-                }
-            }
-        }
-    }
-}
-
-/// Contents as they come in.
-struct Incoming<'a> {
-    socket: &'a OwnedFd,
-    packet: [u8; PACKET],
-    /// The part of the packet that was not read yet.
-    unread: std::ops::Range<usize>,
-    at: At,
-}
-
-/// What the last packet was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    /// Nothing yet, or nothing that makes sense.
-    Outside,
-    /// A beginning, or what followed it.
-    Within(Number),
-    /// An end.
-    End,
-}
-
-impl Incoming<'_> {
-    /// Takes the next packet.
-    fn next(&mut self) -> io::Result<()> {
-        let packet = receive(self.socket, &mut self.packet)?;
-        let (kind, rest) = packet.split_first().ok_or(io::ErrorKind::InvalidData)?;
-        let (kind, number) = (*kind, Number::try_from(rest));
-        self.unread = 0..0;
-        match (kind, number, self.at) {
-            (BEGIN, Ok(number), _) => self.at = At::Within(number),
-            (DATA, _, At::Within(_)) => self.unread = 1..1 + rest.len(),
-            (END, _, At::Within(_)) => self.at = At::End,
-            // Of a file that was given up, or of nothing.
-            _ => self.at = At::Outside,
-        }
-        Ok(())
-    }
-}
-
-impl Read for Incoming<'_> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let within = self.at;
-        while self.unread.is_empty() {
-            if self.at == At::End {
-                return Ok(0);
-            }
-            self.next()?;
-            if ![within, At::End].contains(&self.at) {
-                return Err(io::Error::other("whoever wrote it has died"));
-            }
-        }
-        let n = to.len().min(self.unread.len());
-        to[..n].copy_from_slice(&self.packet[self.unread.start..][..n]);
-        self.unread.start += n;
-        Ok(n)
     }
 }
 
