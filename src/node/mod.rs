@@ -25,6 +25,7 @@ mod finishing;
 pub mod handover;
 pub mod item;
 mod metadata;
+mod place;
 mod roles;
 pub mod status;
 mod supervisor;
@@ -33,6 +34,7 @@ pub mod told;
 pub mod vitals;
 
 pub use files::{FileList, FileSpec, ReadList};
+pub use place::{Place, TrackerAddress};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -51,8 +53,6 @@ use crate::confine::{Confinement, Role, keeper};
 use crate::daemon::sockets::Listen;
 use crate::events::{Event, Events};
 use crate::exit::Status;
-use crate::net::address::{Advertised, HostPort};
-use crate::net::resolve;
 use crate::server::{Ledger, Limits, Model, limits};
 use crate::status::doors::Doors;
 use crate::status::report::About;
@@ -61,6 +61,7 @@ use crate::sys::signals::Signals;
 use crate::text::escape_path;
 use item::Item;
 use metadata::{Obtained, Telling};
+use place::{resolve_peers, resolve_trackers};
 use status::NodeSource;
 use supervisor::Supervisor;
 use told::Told;
@@ -120,15 +121,6 @@ impl Settings {
             Events::Unwanted
         }
     }
-}
-
-/// A tracker by its name, and its addresses.
-#[derive(Debug, Clone)]
-pub struct TrackerAddress {
-    /// As the user named it.
-    pub name: String,
-    /// To be tried in this order.
-    pub addresses: Vec<SocketAddr>,
 }
 
 /// How a node ended.
@@ -298,58 +290,6 @@ fn start_reader(settings: &Settings) -> anyhow::Result<Option<(Reader<FileList>,
     };
     let keeper = keeper::start(vec![helper], begin)?;
     Ok(Some((reader, keeper)))
-}
-
-/// Where this node can be found.
-#[derive(Debug)]
-pub struct Place {
-    /// Its listening sockets; none where it does not serve.
-    pub listeners: Vec<TcpListener>,
-    /// Their addresses.
-    pub addresses: Vec<SocketAddr>,
-    /// What the user says its address is.
-    pub advertise: Option<Advertised>,
-}
-
-impl Place {
-    /// That of one who serves nothing.
-    pub fn nowhere() -> Self {
-        Self {
-            listeners: Vec::new(),
-            addresses: Vec::new(),
-            advertise: None,
-        }
-    }
-}
-
-fn resolve_trackers(names: &[HostPort]) -> anyhow::Result<Vec<TrackerAddress>> {
-    names
-        .iter()
-        .map(|name| {
-            let mut addresses = resolve::apart(name)?;
-            // Records are IPv4, and a peer is registered under the address that it comes from.
-            addresses.sort_by_key(SocketAddr::is_ipv6);
-            Ok(TrackerAddress {
-                name: name.to_string(),
-                addresses,
-            })
-        })
-        .collect()
-}
-
-/// One address per peer: its first, for a peer with two addresses must not count as two peers.
-fn resolve_peers(names: &[HostPort]) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut peers = Vec::new();
-    for name in names {
-        let address = resolve::apart(name)?
-            .into_iter()
-            .next()
-            .with_context(|| format!("cannot resolve {name}"))?;
-        if !peers.contains(&address) {
-            peers.push(address);
-        }
-    }
-    Ok(peers)
 }
 
 /// Opens every file; says which cannot be opened, and goes on with the others. Answers how it went.

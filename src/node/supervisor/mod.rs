@@ -5,7 +5,9 @@ mod ends;
 pub mod fetching;
 mod files;
 mod results;
+mod role;
 mod stop;
+mod verifying;
 mod vitals;
 
 use std::io;
@@ -38,6 +40,7 @@ use crate::status::service::Source;
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
+use role::Role;
 
 /// How often files that are complete are looked at: somebody may have changed them.
 const LOOK: Duration = Duration::from_secs(2);
@@ -93,16 +96,6 @@ pub struct Supervisor<'a> {
     turns: u64,
     /// The user's commands that run, and for which file: its name for people, and for programs.
     commands: Vec<(Pid, String, Subject)>,
-}
-
-/// A process that is started again when it dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// Not needed.
-    None,
-    /// To be started at this time.
-    Due(Instant),
-    Running(Pid),
 }
 
 impl<'a> Supervisor<'a> {
@@ -275,32 +268,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// One file is verified at a time: that takes all cores.
-    fn start_verifiers(&mut self) -> anyhow::Result<()> {
-        while !self
-            .items
-            .iter()
-            .any(|item| matches!(item.stage, Stage::Verifying(_)))
-        {
-            let Some(index) = self
-                .items
-                .iter()
-                .position(|item| item.stage == Stage::Unverified)
-            else {
-                return Ok(());
-            };
-            let item = &mut self.items[index];
-            item.begin_verification()?;
-            if item.data.reading().metadata()?.len() == 0 && !item.data.is_named() {
-                self.verified(index);
-            } else {
-                let confinement = &self.settings.confinement;
-                item.stage = Stage::Verifying(roles::start_verifier(item, confinement)?);
-            }
-        }
-        Ok(())
-    }
-
     /// Starts the listener and the announcers that are due.
     ///
     /// What is there of small files is verified before anybody is served: a client that was told that a block is not
@@ -354,68 +321,6 @@ impl<'a> Supervisor<'a> {
             }
         }
         Ok(())
-    }
-
-    /// What was there of a file is known now.
-    fn verified(&mut self, index: usize) {
-        let item = &mut self.items[index];
-        if item.edited {
-            item.freeze();
-            item.stage = Stage::Complete;
-            return;
-        }
-        if item.needs_nothing() {
-            self.completed(index);
-            return;
-        }
-        if self.settings.seed_only {
-            let name = &item.name;
-            crate::logging::complain(&anyhow::anyhow!(
-                "cannot share {name}: it is not what {name}.cascade says; remove that, and it is made anew"
-            ));
-            self.give_up(index, Status::Failed);
-            return;
-        }
-        match item
-            .data
-            .prepare_writing(item.present.count(), self.settings.sources.force)
-        {
-            Ok(true) => item.stage = Stage::Unverified,
-            Ok(false) => {
-                item.stage = Stage::Unfinished;
-            }
-            Err(error) => {
-                crate::logging::complain(&error.into());
-                self.give_up(index, Status::Failed);
-            }
-        }
-    }
-}
-
-impl Role {
-    fn pid(self) -> Option<Pid> {
-        match self {
-            Self::Running(pid) => Some(pid),
-            Self::None | Self::Due(_) => None,
-        }
-    }
-
-    fn is_waiting(self) -> bool {
-        matches!(self, Self::Due(_))
-    }
-
-    fn is_due(self) -> bool {
-        matches!(self, Self::Due(at) if at <= Instant::now())
-    }
-
-    fn started(pid: io::Result<Pid>) -> Self {
-        match pid {
-            Ok(pid) => Self::Running(pid),
-            Err(error) => {
-                log::warn!("cannot start a process: {error}");
-                Self::Due(Instant::now() + REST)
-            }
-        }
     }
 }
 
