@@ -2,22 +2,24 @@
 //!
 //! The processes of a node print their events themselves, each with a single write, so that lines do not mix.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Serialize;
 
 use crate::hash::CascadeHash;
 use crate::logging::complain;
 use crate::output::print_json;
+use crate::sys::shared::Shared;
 
-/// Whether events are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Events {
-    /// Nobody asked for them.
-    Unwanted,
-    /// On standard output, as JSON.
-    Json,
+/// Whether events are printed, and whether all could be: the processes of a node know that together.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Not 0 once one was lost; nothing where nobody asked for events.
+    lost: Option<Arc<Shared<AtomicU32>>>,
 }
 
 /// Something that happened. Names and meanings are documented, and stay; others may be added.
@@ -131,13 +133,31 @@ impl Subject {
 }
 
 impl Events {
-    /// Prints an event, where that is wanted. Where nobody reads any more, the work goes on.
-    pub fn emit(self, event: impl FnOnce() -> Event) {
-        if self == Self::Json
-            && let Err(error) = print_json(&event())
+    /// Printed on standard output, as JSON, where they are wanted; made before the processes that print them.
+    ///
+    /// # Errors
+    /// Where the memory cannot be had in which they tell each other.
+    pub fn new(wanted: bool) -> io::Result<Self> {
+        let lost = wanted.then(|| Shared::new(1)).transpose()?;
+        Ok(Self {
+            lost: lost.map(Arc::new),
+        })
+    }
+
+    /// Prints an event, where that is wanted. Where it cannot be written, the work goes on, and that is said once.
+    pub fn emit(&self, event: impl FnOnce() -> Event) {
+        let Some(lost) = &self.lost else { return };
+        if let Err(error) = print_json(&event())
+            && lost[0].swap(1, Ordering::Relaxed) == 0
         {
             complain(&error);
         }
+    }
+
+    /// Whether an event could not be written, by this process or another one. That nobody reads any more is no loss.
+    pub fn were_lost(&self) -> bool {
+        let lost = self.lost.as_ref();
+        lost.is_some_and(|lost| lost[0].load(Ordering::Relaxed) != 0)
     }
 }
 

@@ -325,17 +325,19 @@ fn the_environment_names_the_tracker_where_the_command_line_does_not() {
 
 #[test]
 fn a_closed_standard_output_is_no_error() {
-    let (scene, sample) = (Scene::new(), Sample::new("data", 5000, 1024));
-    let cascade = sample.write_cascade(&scene.path(""));
-    let seed = peers::start(&sample, peers::keeps_the_connection_open);
-    scene
-        .cascade("get")
-        .peer(seed.address())
-        .arg(&cascade)
-        .start_with_closed_stdout()
-        .finish()
-        .assert_code(0);
-    sample.assert_complete(&scene.path("data"));
+    for options in [&[][..], &["--json"]] {
+        let (scene, sample) = (Scene::new(), Sample::new("data", 5000, 1024));
+        let cascade = sample.write_cascade(&scene.path(""));
+        let seed = peers::start(&sample, peers::keeps_the_connection_open);
+        let get = scene.cascade("get").args(options).peer(seed.address());
+        let ended = get
+            .arg(&cascade)
+            .start_with_closed_stdout()
+            .finish()
+            .assert_code(0);
+        ended.assert_no_error();
+        sample.assert_complete(&scene.path("data"));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -322,18 +323,56 @@ fn a_file_size_limit_is_an_error_like_any_other() {
 
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
+    get_into_a_full_device(&[]);
+}
+
+#[test]
+fn events_that_cannot_be_written_are_an_error_that_is_said_once() {
+    get_into_a_full_device(&["--json"]);
+}
+
+/// Downloads from a peer that is right and one that is not there; a full device takes the results.
+fn get_into_a_full_device(options: &[&str]) {
     let download = Download::new();
     let honest = download.honest();
-    let script = "exec \"$0\" get -p \"$1\" data.cascade > /dev/full";
     let ended = download
         .scene
         .program("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_cascade")])
-        .arg(honest.address().to_string())
+        .args(["-c", "exec \"$0\" get \"$@\" data.cascade > /dev/full"])
+        .arg(env!("CARGO_BIN_EXE_cascade"))
+        .args(options)
+        .peer(honest.address())
+        .peer(trackers::nobody_there())
         .run()
         .assert_code(1);
-    assert!(ended.error().contains("standard output"), "{ended:#?}");
+    let errors = ended.stderr.matches("cannot write to standard output");
+    assert_eq!(errors.count(), 1, "{ended:#?}");
     download.sample.assert_complete(&download.data());
+}
+
+#[test]
+fn a_peer_whose_events_cannot_be_written_serves_all_the_same() {
+    let download = Download::new();
+    download.sample.write_data(&download.scene.path(""));
+    let (_reserved, address) = trackers::reserved();
+    let peer = download
+        .scene
+        .program("sh")
+        .args([
+            "-c",
+            "exec \"$0\" peer --json -l \"$1\" data.cascade > /dev/full",
+        ])
+        .arg(env!("CARGO_BIN_EXE_cascade"))
+        .arg(address.to_string())
+        .start();
+    eventually("it listens", || TcpStream::connect(address).is_ok());
+    let request = clients::request(&download.sample.hash(), 3);
+    let (status, _) = clients::ask(address, &request).expect("an answer");
+    assert_eq!(status, 0);
+    peer.signal(Signal::SIGTERM);
+    let ended = peer.finish().assert_code(0);
+    let errors = ended.stderr.matches("cannot write to standard output");
+    assert_eq!(errors.count(), 1, "{ended:#?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::cascade_file::{cascade_path, data_path};
 use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
 use crate::daemon::sockets::Listen;
+use crate::events::Events;
 use crate::hash::CascadeHash;
 use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
@@ -59,6 +60,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         },
         files_again: None,
         sources: options.sources,
+        events: Events::new(options.reporting.json)?,
         reporting: options.reporting,
         listen: serves.then_some(Listen::At(listen)),
         model: Model::default(),

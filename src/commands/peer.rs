@@ -15,6 +15,7 @@ use crate::confine::Confinement;
 use crate::daemon::manager::Manager;
 use crate::daemon::sockets::Listen;
 use crate::daemon::{self, pidfile};
+use crate::events::Events;
 use crate::net::address::ListenAddress;
 use crate::net::resolve;
 use crate::node::vitals::Vitals;
@@ -58,6 +59,7 @@ fn settings(mut options: cli::Peer, said: Said) -> anyhow::Result<Settings> {
         files: list(&options)?,
         files_again: is_configured.then(|| ReadList(Box::new(move || list_again(&said)))),
         sources: options.sources,
+        events: Events::new(options.reporting.json)?,
         reporting: options.reporting,
         listen: Some(Listen::chosen(&options.listen, ListenAddress::any(0))?),
         model: options.server.model,

@@ -16,6 +16,7 @@ use crate::cascade_file::cascade_path;
 use crate::cli::{self, Reporting, Sources};
 use crate::confine::{ConfineOptions, Confinement};
 use crate::daemon::sockets::Listen;
+use crate::events::Events;
 use crate::logging::{self, complain};
 use crate::net::address::{HostPort, ListenAddress, Port};
 use crate::node::told::Told;
@@ -191,6 +192,7 @@ fn seeding(
             quiet: true,
             ..Reporting::default()
         },
+        events: Events::default(),
         listen: Some(Listen::At(listen)),
         model: Model::default(),
         limits: Limits::default(),

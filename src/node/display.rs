@@ -34,7 +34,7 @@ pub enum Display {
     /// A line every few seconds.
     Lines(Vec<Line>),
     /// Events, for a program.
-    Events(Vec<Told>),
+    Events(Events, Vec<Told>),
     /// Nothing.
     Nothing,
 }
@@ -79,9 +79,9 @@ impl Line {
 
 impl Display {
     /// Shows so many files in the way that was asked for, or that fits standard error.
-    pub fn new(files: usize, reporting: &Reporting) -> Self {
+    pub fn new(files: usize, reporting: &Reporting, events: &Events) -> Self {
         if reporting.json {
-            return Self::Events(vec![Told::new(); files]);
+            return Self::Events(events.clone(), vec![Told::new(); files]);
         }
         if reporting.quiet {
             return Self::Nothing;
@@ -117,9 +117,9 @@ impl Display {
                     print_line(item, line);
                 }
             }
-            Self::Events(told) => {
+            Self::Events(events, told) => {
                 for (item, told) in items.iter().zip(told.iter_mut()) {
-                    tell(item, told);
+                    tell(events, item, told);
                 }
             }
             Self::Nothing => {}
@@ -131,7 +131,7 @@ impl Display {
         match self {
             Self::Bars(_, bars, _) => bars.push(None),
             Self::Lines(lines) => lines.push(Line::new()),
-            Self::Events(told) => told.push(Told::new()),
+            Self::Events(_, told) => told.push(Told::new()),
             Self::Nothing => {}
         }
     }
@@ -145,7 +145,7 @@ impl Display {
                 }
             }
             Self::Lines(lines) => _ = lines.remove(index),
-            Self::Events(told) => _ = told.remove(index),
+            Self::Events(_, told) => _ = told.remove(index),
             Self::Nothing => {}
         }
     }
@@ -154,7 +154,7 @@ impl Display {
     pub fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
         match self {
             Self::Bars(all, _, _) => all.suspend(print),
-            Self::Lines(_) | Self::Events(_) | Self::Nothing => print(),
+            Self::Lines(_) | Self::Events(..) | Self::Nothing => print(),
         }
     }
 
@@ -255,7 +255,7 @@ fn print_line(item: &Item, line: &mut Line) {
 }
 
 /// Emits what has changed: the number of peers at once, the bytes every second, what takes long at the end.
-fn tell(item: &Item, told: &mut Told) {
+fn tell(events: &Events, item: &Item, told: &mut Told) {
     if !matches!(item.stage, Stage::Downloading(_)) {
         return;
     }
@@ -263,12 +263,12 @@ fn tell(item: &Item, told: &mut Told) {
     if peers != told.peers {
         told.peers = peers;
         let file = item.subject();
-        Events::Json.emit(|| Event::Peers { file, peers });
+        events.emit(|| Event::Peers { file, peers });
     }
     if bytes != told.bytes && told.at.elapsed() >= EVENT_EVERY {
         (told.at, told.bytes) = (Instant::now(), bytes);
         let (file, length) = (item.subject(), item.geometry.length());
-        Events::Json.emit(|| Event::Progress {
+        events.emit(|| Event::Progress {
             file,
             bytes,
             length,
@@ -276,7 +276,7 @@ fn tell(item: &Item, told: &mut Told) {
     }
     if let Some(step) = told.finishing.due(Step::of(item)) {
         let (file, step) = (item.subject(), step.name());
-        Events::Json.emit(|| Event::Finishing { file, step });
+        events.emit(|| Event::Finishing { file, step });
     }
 }
 

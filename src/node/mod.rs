@@ -78,6 +78,8 @@ pub struct Settings {
     pub sources: Sources,
     /// What is told of it.
     pub reporting: Reporting,
+    /// What happens to its files, for programs.
+    pub events: Events,
     /// Where to serve; nothing where it does not serve.
     pub listen: Option<Listen>,
     /// How to serve.
@@ -110,15 +112,6 @@ impl Settings {
         if let Some(to) = &self.told {
             // Where nobody listens any more, this process will follow.
             let _ = to.send(&told);
-        }
-    }
-
-    /// Where events go.
-    fn events(&self) -> Events {
-        if self.reporting.json {
-            Events::Json
-        } else {
-            Events::Unwanted
         }
     }
 }
@@ -336,7 +329,7 @@ fn open_file(
 fn announce_listeners(listeners: &[TcpListener], settings: &Settings) -> anyhow::Result<()> {
     for listener in listeners {
         let address = listener.local_addr()?;
-        settings.events().emit(|| Event::Listening { address });
+        settings.events.emit(|| Event::Listening { address });
         settings.tell(Told::Listening(address.port()));
         if settings.reporting.json || settings.told.is_some() {
             continue;

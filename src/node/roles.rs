@@ -256,7 +256,7 @@ pub fn start_downloader(
             limit,
             timeout: settings.timeout,
             arrived: item.turn.arrived,
-            events: settings.events(),
+            events: &settings.events,
             patient: settings.daemon,
             // Who says how many workers there are means it.
             spread: settings.sources.workers.map_or(SPREAD, |_| 0),

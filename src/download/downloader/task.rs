@@ -38,7 +38,7 @@ pub struct Task<'a> {
     /// When something arrived last, before this process began.
     pub arrived: Instant,
     /// Where failures are told, beside the log.
-    pub events: Events,
+    pub events: &'a Events,
     /// Never give up: what a daemon does.
     pub patient: bool,
     /// Workers in all where each is the only one of its peer.

@@ -65,7 +65,7 @@ impl Supervisor<'_> {
     fn command_ended(&mut self, name: &str, file: Subject, how: How) {
         let status = how.status();
         let event = || Event::Executed { file, status };
-        self.settings.events().emit(event);
+        self.settings.events.emit(event);
         if status != Some(0) {
             crate::logging::complain(&anyhow::anyhow!(
                 "cannot finish with {name}: the command of --exec ended: {how}"

@@ -121,7 +121,7 @@ impl<'a> Supervisor<'a> {
             reader: None,
             download,
             peers,
-            display: Display::new(items.len(), &settings.reporting),
+            display: Display::new(items.len(), &settings.reporting, &settings.events),
             items,
             arriving: Vec::new(),
             leaving: Vec::new(),
@@ -250,7 +250,7 @@ impl<'a> Supervisor<'a> {
         let finished = *self.finished.get_or_insert_with(Instant::now);
         let seeds = serves && self.listener != Role::None;
         let stays = self.settings.seed_for.max(self.farewell(finished));
-        (!seeds || finished.elapsed() >= stays).then_some(End::Status(self.status))
+        (!seeds || finished.elapsed() >= stays).then(|| End::Status(self.outcome()))
     }
 
     /// Somebody wrote to a file that was complete. It is theirs: nothing of it is downloaded again. What is still right

@@ -29,7 +29,7 @@ impl Supervisor<'_> {
             crate::logging::tell(&summary(item));
         }
         log::debug!("{}", waste(item));
-        self.settings.events().emit(|| completion(item));
+        self.settings.events.emit(|| completion(item));
         self.settings.tell(Told::Complete(item.hash));
         if !self.settings.daemon && !json && !quiet {
             // A closed pipe is no error: its reader has seen enough, and the file is there.
@@ -64,7 +64,7 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn tell_start(&self, item: &Item) {
-        self.settings.events().emit(|| Event::Started {
+        self.settings.events.emit(|| Event::Started {
             file: item.subject(),
             length: item.geometry.length(),
             block_size: item.geometry.block_size(),
@@ -73,7 +73,7 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn give_up(&mut self, index: usize, status: Status) {
-        self.settings.events().emit(|| Event::GivenUp {
+        self.settings.events.emit(|| Event::GivenUp {
             file: self.items[index].subject(),
             status: status as u8,
         });
@@ -81,6 +81,15 @@ impl Supervisor<'_> {
         self.items[index].progress.set(Figure::GivenUp, 1);
         self.items[index].discard_if_nothing();
         self.status = self.status.max(status);
+    }
+
+    /// The worst that happened. A daemon whose events cannot be written has others to serve; a download was to tell.
+    pub(super) fn outcome(&self) -> Status {
+        if self.settings.events.were_lost() && !self.settings.daemon {
+            self.status.max(Status::Failed)
+        } else {
+            self.status
+        }
     }
 
     /// How long the others are given to see that this node has everything: those who watched the files grow (they
