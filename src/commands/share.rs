@@ -28,7 +28,7 @@ use crate::store::open_data;
 use crate::sys::child::{self, How};
 use crate::sys::fork;
 use crate::sys::pipe::{Sender, packet_pipe};
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Signals, is_ignored};
 use crate::text::escape_path;
 
 /// Shares files until a signal, or until there are copies enough.
@@ -46,7 +46,11 @@ pub fn run(options: cli::Share) -> anyhow::Result<Status> {
         None => TrackerPlace::own(&options.tracker_listen, options.advertise)?,
     };
     tracker.warn();
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
+    // One that was started to survive its terminal does.
+    let hangup = Some(Signal::SIGHUP).filter(|hangup| !is_ignored(*hangup));
+    let awaited = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
+    let awaited: Vec<_> = awaited.into_iter().chain(hangup).collect();
+    let signals = Signals::new(&awaited)?;
 
     let confinement = Confinement::new(&ConfineOptions::default())?;
     let hashes: Vec<_> = files.iter().map(|file| file.hash).collect();

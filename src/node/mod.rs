@@ -57,7 +57,7 @@ use crate::server::{Ledger, Limits, Model, limits};
 use crate::status::doors::Doors;
 use crate::status::report::About;
 use crate::sys::pipe::Sender;
-use crate::sys::signals::Signals;
+use crate::sys::signals::{self, Signals};
 use crate::text::escape_path;
 use item::Item;
 use metadata::{Obtained, Telling};
@@ -107,6 +107,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The signals at which it ends. To a daemon a hang-up is no end, but means to read its configuration again.
+    fn ending(&self) -> &'static [Signal] {
+        const OF_ALL: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        if self.daemon { &OF_ALL[..2] } else { &OF_ALL }
+    }
+
     /// Tells whoever runs the node.
     fn tell(&self, told: Told) {
         if let Some(to) = &self.told {
@@ -231,7 +237,7 @@ fn run_in(
     Ok(end)
 }
 
-/// The signals that mean something to a node.
+/// The signals that mean something to a node, by the time that nobody has changed what they do.
 fn signals_of(settings: &Settings) -> &'static [Signal] {
     const OF_ALL: [Signal; 5] = [
         Signal::SIGTERM,
@@ -240,8 +246,8 @@ fn signals_of(settings: &Settings) -> &'static [Signal] {
         Signal::SIGUSR1,
         Signal::SIGHUP,
     ];
-    // Of one that ends by itself, a terminal that hangs up is the end.
-    if settings.daemon {
+    // One that was started to survive its terminal does.
+    if settings.daemon || !signals::is_ignored(Signal::SIGHUP) {
         &OF_ALL
     } else {
         &OF_ALL[..4]

@@ -38,6 +38,8 @@ pub use copies::Copies;
 
 /// How often is looked at what is due.
 const TICK: Duration = Duration::from_millis(200);
+/// The signals at which it ends.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 /// How long the peer's transfers may take to finish, and a little more.
 const GRACE: Duration = Duration::from_secs(12);
 
@@ -94,10 +96,7 @@ impl Sharing {
                 }
             }
             self.wait(signals)?;
-            if signals
-                .take_any(&[Signal::SIGTERM, Signal::SIGINT])
-                .is_some()
-            {
+            if signals.take_any(&ENDING).is_some() {
                 return Ok(Status::Done);
             }
             if let Some(status) = self.reap()? {
@@ -197,6 +196,7 @@ impl Sharing {
 /// Waits for the end of a child.
 fn end(role: Pid, signals: &Signals, deadline: Instant) -> io::Result<()> {
     loop {
+        // A terminal that goes away says so twice: itself, and through its shell.
         let again = signals
             .take_any(&[Signal::SIGTERM, Signal::SIGINT])
             .is_some();

@@ -228,6 +228,16 @@ pub fn let_writes_fail() -> io::Result<()> {
     set(Signal::SIGXFSZ, SigHandler::SigIgn)
 }
 
+/// Whether this process ignores `signal`, as it may have from its start (nohup(1)). A loop that waits for one gets it all
+/// the same, for what is blocked is not thrown away: so look before.
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: an action of zero bytes is one: the default, without flags.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and the action that is filled in outlives the call.
+    let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// In a forked role: a terminal's Ctrl-C or hang-up reaches the whole group, and its parent will say what to do. What
 /// the role waits for itself is left as it is: one that the parent has sent already would be thrown away.
 pub(super) fn ignore_terminal_signals(awaited: &[Signal]) -> io::Result<()> {

@@ -254,7 +254,7 @@ impl Search<'_> {
                 return Ok(None);
             }
             self.wait(signals)?;
-            if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
+            if let Some(signal) = signals.take_any(self.settings.ending()) {
                 return Ok(Some(signal));
             }
             self.reap()?;

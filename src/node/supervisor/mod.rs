@@ -187,7 +187,7 @@ impl<'a> Supervisor<'a> {
             }
             let pause = self.pause();
             wait_for_signal(signals, pause)?;
-            if let Some(signal) = signals.take_any(&[Signal::SIGTERM, Signal::SIGINT]) {
+            if let Some(signal) = signals.take_any(self.settings.ending()) {
                 return Ok(End::Signal(signal));
             }
             if signals.take(Signal::SIGUSR1) {

@@ -37,6 +37,7 @@ impl Supervisor<'_> {
             .for_each(|pid| child::signal(*pid, Signal::SIGTERM));
         let deadline = Instant::now() + self.limits.grace + REST;
         while !children.is_empty() {
+            // A terminal that goes away says so twice: itself, and through its shell.
             let again = signals
                 .take_any(&[Signal::SIGTERM, Signal::SIGINT])
                 .is_some();
