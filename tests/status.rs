@@ -239,8 +239,9 @@ fn a_link_whose_cascade_file_nobody_has_yet_is_told_of_too() {
         .args(["-l", "127.0.0.1:0", "--control", "control", "-d", "here"])
         .arg(&link)
         .start();
-    eventually("there is a control socket", || {
-        scene.path("control").exists()
+    // It is there a moment before somebody listens at it.
+    eventually("the control socket answers", || {
+        UnixStream::connect(scene.path("control")).is_ok()
     });
     let told = status(&scene, "control");
     let file = &told["files"][0];
