@@ -194,6 +194,36 @@ fn failures_are_told_with_peer_block_and_reason() {
 }
 
 #[test]
+fn a_status_that_makes_no_sense_is_told_with_the_block_that_was_asked_for() {
+    let (scene, sample) = (Scene::new(), Sample::new("data", 1000, 1000));
+    // One does not have the extension, and answers what it is asked all the same.
+    for status in [4, 9] {
+        let peer = peers::start_with(
+            common::standin::Accepts::Together,
+            &sample,
+            move |conn, sample| {
+                while conn.request(sample)?.is_some() {
+                    conn.send(&peers::response(status, b"so what\n"))?;
+                }
+                Ok(())
+            },
+        );
+        let cascade = sample.write_cascade(&scene.path("."));
+        let get = scene.cascade("get").arg("--json").peer(peer.address());
+        let done = get.arg(&cascade).run().assert_code(3);
+        let events = events(&done);
+        let failure = named(&events, "failure")[0];
+        assert_eq!(
+            (&failure["kind"], &failure["block"]),
+            (&json!("wrong_status"), &json!(0)),
+            "{events:?}"
+        );
+        let reason = format!("it sent status {status}, which makes no sense");
+        assert_eq!(failure["reason"], reason);
+    }
+}
+
+#[test]
 fn a_peer_tells_where_it_listens() {
     let (scene, sample) = (Scene::new(), sample());
     sample.write_data(&scene.path("."));

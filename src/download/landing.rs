@@ -173,13 +173,13 @@ impl<'a> Landing<'a> {
     fn write_at(&self, number: u32, range: Range<usize>, offset: u64) -> Result<(), GiveUp> {
         let written = self.data.write_all_at(&self.buffer[range], offset);
         written.map_err(|error| {
-            let errno = error.raw_os_error().unwrap_or(0);
+            let code = error.raw_os_error().unwrap_or(0);
             GiveUp(
                 Failure::Ours,
                 Reason {
                     kind: ReasonKind::CannotWrite,
                     number,
-                    errno,
+                    code,
                 },
             )
         })

@@ -8,13 +8,13 @@ use nix::errno::Errno;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ReasonKind {
-    /// A system call failed: the number is its errno.
+    /// A system call failed: the code is its errno.
     Errno,
     /// The block with this number does not have its hash.
     WrongBlock,
     /// The block with this number has another length.
     WrongLength,
-    /// A status that makes no sense; the number is the status.
+    /// The block with this number was answered with a status that makes no sense: the code.
     WrongStatus,
     /// It does not have the file.
     UnknownHash,
@@ -22,7 +22,7 @@ pub enum ReasonKind {
     Silent,
     /// It closes without an answer.
     Closes,
-    /// The block with this number could not be written; the errno follows.
+    /// The block with this number could not be written: the code is the errno.
     CannotWrite,
 }
 
@@ -40,31 +40,35 @@ impl ReasonKind {
     ];
 }
 
-/// A reason: its kind, a number (see [`ReasonKind`]) and an errno where there is one.
+/// A reason: its kind, a number and a code where there is one (see [`ReasonKind`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
     /// What kind of reason.
     pub kind: ReasonKind,
-    /// The block, status or seconds.
+    /// The block, or seconds.
     pub number: u32,
-    /// The system's error, or 0.
-    pub errno: i32,
+    /// The system's error, or the peer's status, or 0.
+    pub code: i32,
 }
 
 impl Reason {
-    /// A reason without an errno.
+    /// A reason without a code.
     pub fn new(kind: ReasonKind, number: u32) -> Self {
         Self {
             kind,
             number,
-            errno: 0,
+            code: 0,
         }
     }
 
     /// The block that it is about, if it is about one.
     pub fn block(&self) -> Option<u32> {
-        use ReasonKind::{CannotWrite, WrongBlock, WrongLength};
-        matches!(self.kind, WrongBlock | WrongLength | CannotWrite).then_some(self.number)
+        use ReasonKind::{CannotWrite, WrongBlock, WrongLength, WrongStatus};
+        let about_one = matches!(
+            self.kind,
+            WrongBlock | WrongLength | WrongStatus | CannotWrite
+        );
+        about_one.then_some(self.number)
     }
 
     /// A failed system call.
@@ -72,19 +76,15 @@ impl Reason {
         Self {
             kind: ReasonKind::Errno,
             number: 0,
-            errno: error.raw_os_error().unwrap_or(0),
+            code: error.raw_os_error().unwrap_or(0),
         }
     }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            number,
-            errno,
-        } = *self;
-        let error = || match errno {
+        let Self { kind, number, code } = *self;
+        let error = || match code {
             0 => "unknown error".to_owned(),
             errno => Errno::from_raw(errno).desc().to_lowercase(),
         };
@@ -92,7 +92,7 @@ impl fmt::Display for Reason {
             ReasonKind::Errno => write!(f, "{}", error()),
             ReasonKind::WrongBlock => write!(f, "it sent a wrong block {number}"),
             ReasonKind::WrongLength => write!(f, "it sent a wrong length for block {number}"),
-            ReasonKind::WrongStatus => write!(f, "it sent status {number}, which makes no sense"),
+            ReasonKind::WrongStatus => write!(f, "it sent status {code}, which makes no sense"),
             ReasonKind::UnknownHash => write!(f, "it does not have the file"),
             ReasonKind::Silent => write!(f, "it was silent for {number} s"),
             ReasonKind::Closes => write!(f, "it closes connections without an answer"),

@@ -6,6 +6,7 @@ use super::plan::{Failure, WorkerId};
 use super::reason::{Reason, ReasonKind};
 use crate::hash::{FileHash, HASH_LEN};
 use crate::sys::record::Record;
+use crate::wire::peer::Status;
 
 /// The most blocks of one report.
 pub const MAX_FETCHED: usize = 64;
@@ -46,6 +47,16 @@ impl GiveUp {
     /// The peer said something that makes no sense.
     pub fn lied(kind: ReasonKind, number: u32) -> Self {
         Self(Failure::Lied, Reason::new(kind, number))
+    }
+
+    /// The peer answered this block with a status that makes no sense.
+    pub fn wrong_status(block: u32, status: Status) -> Self {
+        let reason = Reason {
+            kind: ReasonKind::WrongStatus,
+            number: block,
+            code: u8::from(status).into(),
+        };
+        Self(Failure::Lied, reason)
     }
 }
 
@@ -100,7 +111,7 @@ impl Record for Report {
                         .position(|known| known == failure)
                         .unwrap_or(0);
                     bytes.extend_from_slice(&[code as u8, reason.kind as u8]);
-                    bytes.extend_from_slice(&reason.errno.to_ne_bytes());
+                    bytes.extend_from_slice(&reason.code.to_ne_bytes());
                 }
             }
         }
@@ -141,18 +152,11 @@ impl Record for Report {
             MAP => WorkerReport::Map(number),
             NO_MAP => WorkerReport::NoMap,
             FAILED => {
-                let ([code, reason], errno) = rest.split_first_chunk()?;
-                let failure = *FAILURES.get(usize::from(*code))?;
+                let ([failure, reason], code) = rest.split_first_chunk()?;
+                let failure = *FAILURES.get(usize::from(*failure))?;
                 let kind = *ReasonKind::ALL.get(usize::from(*reason))?;
-                let errno = i32::from_ne_bytes(errno.try_into().ok()?);
-                WorkerReport::Failed(
-                    failure,
-                    Reason {
-                        kind,
-                        number,
-                        errno,
-                    },
-                )
+                let code = i32::from_ne_bytes(code.try_into().ok()?);
+                WorkerReport::Failed(failure, Reason { kind, number, code })
             }
             _ => return None,
         };
@@ -254,7 +258,7 @@ mod tests {
                 let reason = Reason {
                     kind,
                     number: 77,
-                    errno: 28,
+                    code: 28,
                 };
                 reports.push(Report::Worker(
                     u32::MAX,

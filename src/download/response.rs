@@ -10,7 +10,7 @@ use super::landing::{Block, Landing};
 use super::reason::ReasonKind;
 use super::report::GiveUp;
 use crate::hash::BlockHash;
-use crate::wire::peer::{RESPONSE_HEADER_LEN, ResponseHeader, Status};
+use crate::wire::peer::{RESPONSE_HEADER_LEN, ResponseHeader};
 
 /// The most that is received at once: what was received is hashed while it is still in the processor's cache.
 const RECEIVE: usize = 256 << 10;
@@ -239,9 +239,4 @@ impl Ahead {
         self.left.start += bytes;
         Ok(Taken { bytes, fresh })
     }
-}
-
-/// The status of a header as the number that it had on the wire.
-pub fn status_number(status: Status) -> u32 {
-    u8::from(status).into()
 }

@@ -56,7 +56,7 @@ mod tests {
         Reason {
             kind: ReasonKind::Errno,
             number: 0,
-            errno: libc::ECONNREFUSED,
+            code: libc::ECONNREFUSED,
         }
     }
 

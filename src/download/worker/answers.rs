@@ -3,7 +3,6 @@
 use super::{GiveUp, ReasonKind, SILENCE, Sent, Worker, WorkerReport};
 use crate::download::plan::Failure;
 use crate::download::reason::Reason;
-use crate::download::response::status_number;
 use crate::wire::peer::{ResponseHeader, Status};
 
 impl Worker<'_> {
@@ -13,7 +12,6 @@ impl Worker<'_> {
             return Ok(());
         };
         let block = sent.order.block;
-        let wrong_status = || GiveUp::lied(ReasonKind::WrongStatus, status_number(header.status));
         match header.status {
             Status::Success | Status::NotPresent if sent.extended => self.lacks_extension()?,
             Status::BadRequest => return self.bad_request(sent),
@@ -52,7 +50,7 @@ impl Worker<'_> {
                     Reason::new(ReasonKind::UnknownHash, 0),
                 ));
             }
-            _ => return Err(wrong_status()),
+            _ => return Err(GiveUp::wrong_status(block, header.status)),
         }
         Ok(())
     }
@@ -69,10 +67,7 @@ impl Worker<'_> {
                 .as_ref()
                 .map_or(0, |connection| connection.responses);
             if self.sent.len() == 1 && responses == 0 {
-                return Err(GiveUp::lied(
-                    ReasonKind::WrongStatus,
-                    status_number(Status::BadRequest),
-                ));
+                return Err(GiveUp::wrong_status(sent.order.block, Status::BadRequest));
             }
             self.habits.closed(responses, self.sent.len() as u32);
             self.habits.one_at_a_time();

@@ -111,13 +111,13 @@ impl Worker<'_> {
             Ok(stream)
         };
         let stream = connect().map_err(|error: io::Error| {
-            let errno = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
+            let code = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
             GiveUp(
                 Failure::Unreachable,
                 Reason {
                     kind: ReasonKind::Errno,
                     number: 0,
-                    errno,
+                    code,
                 },
             )
         })?;
