@@ -1,7 +1,7 @@
 //! Results, on standard output.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -31,6 +31,16 @@ pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether results are coloured: on a terminal that knows colours, unless the environment asks for none. cascade(1),
+/// ENVIRONMENT.
+pub fn is_coloured() -> bool {
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    let term = variable("TERM");
+    let knows_colours = !term.is_empty() && term != "dumb";
+    let wanted = variable("NO_COLOR").is_empty() && variable("CLICOLOR") != "0";
+    io::stdout().is_terminal() && knows_colours && wanted
 }
 
 /// Says where a server listens, for people and for scripts that wait for it.

@@ -180,7 +180,10 @@ fn there_are_colours_on_a_terminal_only_and_not_where_no_color_is_set() {
     assert!(coloured.stdout.contains("\x1b["), "{coloured:#?}");
     for without in [
         on_a_terminal(&scene, &[("TERM", "xterm"), ("NO_COLOR", "1")]),
+        on_a_terminal(&scene, &[("TERM", "xterm"), ("CLICOLOR", "0")]),
         on_a_terminal(&scene, &[("TERM", "dumb")]),
+        on_a_terminal(&scene, &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]),
+        scene.cascade("--help").env("CLICOLOR_FORCE", "1").run(),
         scene.cascade("--help").env("TERM", "xterm").run(),
     ] {
         assert!(without.stdout.contains("Usage: cascade"), "{without:#?}");
@@ -188,6 +191,17 @@ fn there_are_colours_on_a_terminal_only_and_not_where_no_color_is_set() {
     }
     let mistake = scene.cascade("--nothing").env("TERM", "xterm").run();
     assert!(!mistake.stderr.contains('\x1b'), "{mistake:#?}");
+}
+
+#[test]
+fn a_help_or_version_that_cannot_be_written_is_an_error() {
+    let scene = Scene::new();
+    for asked in ["--help", "--version", "get --help"] {
+        let command = format!("exec \"$0\" {asked} > /dev/full");
+        let command = scene.program("sh").args(["-c", &command]);
+        let ended = command.arg(env!("CARGO_BIN_EXE_cascade")).run();
+        assert!(ended.assert_code(1).error().contains("standard output"));
+    }
 }
 
 #[test]

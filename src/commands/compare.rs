@@ -1,6 +1,5 @@
 //! `cascade compare`: which server model, for which load.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +24,7 @@ use crate::compare::report::{self, FORMAT, Report};
 use crate::compare::sandbox::{self, Sandboxed};
 use crate::compare::terminal::{self, Paint};
 use crate::confine::{ConfineOptions, Confinement};
+use crate::output::is_coloured;
 use crate::server::Model;
 use crate::store::atomic::{self, Existing};
 use crate::sys::signals;
@@ -55,7 +55,10 @@ pub fn run(options: &Compare) -> anyhow::Result<Status> {
     if let Some(path) = &options.html {
         write(path, html::render(&report).as_bytes())?;
     }
-    print(format_args!("{}", terminal::render(&report, paint())))?;
+    print(format_args!(
+        "{}",
+        terminal::render(&report, Paint(is_coloured()))
+    ))?;
     Ok(Status::Done)
 }
 
@@ -237,12 +240,6 @@ fn progress(plan: &Plan) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-fn paint() -> Paint {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    Paint(io::stdout().is_terminal() && !set("NO_COLOR") && !dumb)
 }
 
 fn write(path: &Path, contents: &[u8]) -> anyhow::Result<()> {

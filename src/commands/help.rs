@@ -1,6 +1,5 @@
 //! `cascade help`: the manual page of a topic, as `git help` does it.
 
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,6 +9,7 @@ use clap::CommandFactory;
 
 use super::Status;
 use crate::cli::{Cli, Help, PAGES};
+use crate::output::{is_coloured, print_bytes};
 
 /// Shows the manual page of the topic; where there is none to show, the summary that the command itself can print.
 ///
@@ -42,12 +42,21 @@ fn summary(words: &[&str]) -> anyhow::Result<Status> {
     let Err(help) = Cli::with_topics().try_get_matches_from(words) else {
         return Ok(Status::Done);
     };
-    match help.print() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(Status::Done),
-    }
+    show(&help)?;
+    Ok(Status::Done)
+}
+
+/// Prints what the parser answers who asked for the help or for the version.
+///
+/// # Errors
+/// As [`print_bytes`].
+pub fn show(help: &clap::Error) -> anyhow::Result<()> {
+    let text = help.render();
+    let text = match is_coloured() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    print_bytes(text.as_bytes())
 }
 
 /// A page of the manual.

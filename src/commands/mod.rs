@@ -101,10 +101,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// Help goes to standard output; a mistake is one line on standard error and exit status 2.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            Status::Done.into()
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match help::show(error) {
+            Ok(()) => Status::Done.into(),
+            Err(error) => {
+                complain(&error);
+                Status::Failed.into()
+            }
+        },
         _ => {
             let tip = match mistake::suggestion(error) {
                 Some(suggestion) => format!(" (did you mean {suggestion}?)"),
