@@ -1,4 +1,4 @@
-//! The door: listening sockets, who may come in, and when it closes. Every model has it.
+//! The door: listening sockets, admission of new connections, and shutdown of the listeners. All models share it.
 
 use std::fmt;
 use std::io;
@@ -18,20 +18,20 @@ use crate::sys::poll::{FEW, wait_few, wait_readable};
 use crate::sys::signals::Signals;
 use crate::sys::socket;
 
-/// How long newcomers are left alone after the system refused a descriptor, a process or a thread: polling on would
-/// spin.
+/// How long no connection is accepted after the system was out of descriptors, processes or threads. The listener stays
+/// readable meanwhile, so polling it would spin.
 pub const PAUSE: Duration = Duration::from_millis(100);
-/// A client that is silent for so many seconds is probed so often, in such steps: whoever is gone is found out within
-/// two minutes, however patient the server is.
+/// TCP keepalive: idle seconds before the first probe, and number and interval of the probes. A peer that has vanished
+/// is detected within two minutes, however long the server's own timeouts are.
 const QUIET: u32 = 60;
 const PROBE_EVERY: u32 = 15;
 const PROBES: u32 = 4;
-/// Connections taken from a listener in a row before the loop looks at its other duties.
+/// Connections accepted from one listener in a row before the loop turns to its other duties.
 const BURST: usize = 64;
 
-/// Makes listeners fit for a loop: a client that gave up between poll and accept must not block it. The rest is for
-/// what they accept, for sockets inherit it, at no cost: it sends at once, and clients that are gone without a word are
-/// found out.
+/// Prepares listeners for an event loop. They become non-blocking, since a client may give up between poll and accept.
+/// The other options are set for the sake of accepted sockets, which inherit them at no cost: Nagle's algorithm is off,
+/// and vanished peers are detected.
 ///
 /// # Errors
 /// Where a socket is broken.
@@ -45,7 +45,7 @@ pub fn prepare(listeners: &[TcpListener], limits: &Limits) -> io::Result<()> {
     Ok(())
 }
 
-/// What every connection has.
+/// Sets the options that every connection has.
 ///
 /// # Errors
 /// Where a socket is broken, or is not for TCP.
@@ -59,16 +59,16 @@ pub fn set_options(socket: &impl AsFd, limits: &Limits) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it is what its type says: a Unix socket has no address of that kind.
+/// Whether this really is a TCP socket: the address of a Unix socket is of another family.
 fn is_tcp(listener: &TcpListener) -> bool {
     listener.local_addr().is_ok()
 }
 
-/// How long what was sent may stay unacknowledged, in milliseconds; 0 where that is left to the system.
+/// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged, in milliseconds; 0 leaves it to the system.
 ///
-/// It is a little longer than what the server waits for itself, so that it is the server that counts a timeout; and it
-/// holds for what is still on its way when the server has closed. The system also applies it to a client that is there
-/// and takes nothing, and to probes: so it is of no use to a server that has patience.
+/// It is a little longer than the server's own timeout, so that it is the server that counts a timeout; and it covers
+/// data still in flight after the server has closed. The kernel also applies it to keepalive probes and to a client
+/// that is alive but reads nothing, so a server with long timeouts cannot use it.
 fn user_timeout(limits: &Limits) -> u32 {
     const LONGEST: Duration = Duration::from_secs(300);
     const MARGIN: Duration = Duration::from_secs(2);
@@ -76,8 +76,8 @@ fn user_timeout(limits: &Limits) -> u32 {
     timeout.map_or(0, |timeout| timeout.as_millis() as u32)
 }
 
-/// Ends the listening, where that is ours to end. A process of another role may hold a copy of the descriptor: only
-/// shutdown(2) reaches it.
+/// Stops listening, unless the sockets belong to whoever passed them to this process. A process of another role may
+/// hold a duplicate of the descriptor, so closing is not enough: only shutdown(2) affects all of them.
 pub fn stop_listening(listeners: &[TcpListener], limits: &Limits) {
     if limits.keeps_listening {
         return;
@@ -87,20 +87,20 @@ pub fn stop_listening(listeners: &[TcpListener], limits: &Limits) {
     }
 }
 
-/// What an accept came to.
+/// The result of an accept.
 #[derive(Debug)]
 pub enum Accepted {
     /// A connection, which does not block, and its other end.
     Connection(TcpStream, SocketAddr),
-    /// Nobody waits any more.
+    /// The backlog is empty.
     Nobody,
-    /// The client gave up, or its network did: accept(2) hands such errors on.
+    /// The client or its network failed before the connection was accepted; accept(2) reports such errors, too.
     Gone,
-    /// The system has no room, or does not listen any more: newcomers wait.
+    /// The system is out of resources, or the socket no longer listens: new connections have to wait.
     NoRoom(io::Error),
 }
 
-/// Takes one connection, if one waits.
+/// Accepts one connection, if one is pending.
 pub fn accept(listener: &TcpListener) -> Accepted {
     let error = match socket::accept(listener) {
         Ok((stream, remote)) => return Accepted::Connection(stream, canonical(remote)),
@@ -115,7 +115,7 @@ pub fn accept(listener: &TcpListener) -> Accepted {
     }
 }
 
-/// Logs, not too often, that the system has no room for a connection.
+/// Logs, at a limited rate, that the system has no resources for another connection.
 pub fn log_no_room(error: &io::Error, ledger: &Ledger) {
     // It does not listen any more: whoever shut it down will say what is next.
     if error.raw_os_error() != Some(libc::EINVAL) {
@@ -125,7 +125,7 @@ pub fn log_no_room(error: &io::Error, ledger: &Ledger) {
     }
 }
 
-/// Listeners and signals, as a loop around poll(2) waits for them.
+/// The listeners and signals for which a loop around poll(2) waits.
 #[derive(Debug)]
 pub struct Door<'a> {
     listeners: &'a [TcpListener],
@@ -135,14 +135,14 @@ pub struct Door<'a> {
     stopping: bool,
 }
 
-/// What a wait found.
+/// What ended a wait.
 #[derive(Debug)]
 pub struct Ready {
     /// A signal came.
     pub signal: bool,
-    /// Listeners at which somebody waits, a bit for each.
+    /// Listeners with pending connections, one bit for each.
     waiting: u64,
-    /// How many more are let in at the first of them.
+    /// How many more connections are accepted from the first of them.
     left: usize,
 }
 
@@ -219,7 +219,7 @@ impl<'a> Door<'a> {
         self.stopping
     }
 
-    /// Takes the next connection of those that wait; none any more where the server was asked to stop.
+    /// Accepts the next pending connection; `None` once the server was asked to stop.
     pub fn accept(&mut self, ready: &mut Ready) -> Option<Guest> {
         if self.stopping {
             return None;
@@ -249,19 +249,19 @@ impl<'a> Door<'a> {
         None
     }
 
-    /// Turns away a connection that was let in, for which the system has no room, and leaves newcomers alone for a
+    /// Closes a connection that was admitted but for which the system has no resources, and stops accepting for a
     /// while.
     pub fn send_off(&mut self, guest: Guest, why: impl fmt::Display) {
         self.reception.send_off(guest, why);
         self.pause();
     }
 
-    /// Leaves newcomers alone for a while.
+    /// Stops accepting for a while.
     fn pause(&mut self) {
         self.paused_until = Some(Instant::now() + PAUSE);
     }
 
-    /// Stops listening; connections have the time of the grace to be finished.
+    /// Stops listening, and starts the grace period in which connections may finish.
     pub fn close(mut self, limits: &Limits) -> Grace<'a> {
         stop_listening(self.listeners, limits);
         self.reception.close_all();
@@ -269,7 +269,7 @@ impl<'a> Door<'a> {
     }
 }
 
-/// The time that connections have to be finished after the server was asked to stop.
+/// The grace period: how long connections may take to finish after the server was asked to stop.
 #[derive(Debug)]
 pub struct Grace<'a> {
     signals: &'a Signals,
@@ -278,7 +278,7 @@ pub struct Grace<'a> {
 }
 
 impl<'a> Grace<'a> {
-    /// It begins now.
+    /// Starts it now.
     pub fn new(signals: &'a Signals, grace: Duration) -> Self {
         Self {
             signals,
@@ -287,7 +287,7 @@ impl<'a> Grace<'a> {
         }
     }
 
-    /// Whether it is over: by time, or because a second signal came.
+    /// Whether it is over, because time ran out or because a second signal arrived.
     pub fn is_over(&mut self) -> bool {
         let again = self
             .signals

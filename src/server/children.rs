@@ -1,4 +1,4 @@
-//! The children of a server, from their fork until they are reaped.
+//! The table of a server's children, from fork to reaping.
 
 use std::fmt;
 use std::hash::RandomState;
@@ -12,16 +12,16 @@ use crate::service::Outcome;
 use crate::sys::child::{self, Ended, How};
 use crate::sys::uninherited::Uninherited;
 
-/// The children that live, with what is known of each, which is their parent's alone: none of them may look here, nor
-/// can it.
+/// The live children and what their parent knows about each. The table lies in memory that children do not inherit, so
+/// none of them can read or modify it.
 #[derive(Debug)]
 pub struct Children<T> {
     table: HashMap<Pid, T, RandomState, Uninherited>,
-    /// Whether they were killed, because their time was over.
+    /// Whether they were killed at the end of the grace period.
     killed: bool,
 }
 
-/// None yet.
+/// An empty table.
 impl<T> Default for Children<T> {
     fn default() -> Self {
         Self {
@@ -34,14 +34,14 @@ impl<T> Default for Children<T> {
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself.
+    /// It exited.
     Exit(Outcome),
-    /// Of a signal.
+    /// A signal killed it.
     Signal(Signal),
 }
 
 impl End {
-    /// Whether it has done what it was for.
+    /// Whether it completed its task.
     pub fn is_well(self) -> bool {
         self == Self::Exit(Outcome::Done)
     }
@@ -66,29 +66,29 @@ impl fmt::Display for End {
 }
 
 impl<T> Children<T> {
-    /// How many live.
+    /// The number of live children.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether none lives.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// Takes note of a child.
+    /// Enters a child that was just forked.
     pub fn insert(&mut self, pid: Pid, child: T) {
         self.table.insert(pid, child);
     }
 
-    /// A child that lives.
+    /// The entry of a live child.
     pub fn get_mut(&mut self, pid: Pid) -> Option<&mut T> {
         self.table.get_mut(&pid)
     }
 
-    /// Reaps one child that ended, if there is one: ask until there is none, for signals coalesce and one CHLD may
-    /// stand for many. It stays in the table until it is removed: what it reported before its end may be in the pipe
-    /// only now, and must find it.
+    /// Reaps one child that has ended, if there is one. Call it until it returns `None`: pending signals coalesce, and
+    /// one SIGCHLD may stand for several children. The child stays in the table until it is removed, because reports
+    /// that it made before its end may still be queued, and are matched against the table.
     ///
     /// # Errors
     /// As waitpid(2).
@@ -97,7 +97,7 @@ impl<T> Children<T> {
         Ok(ended.map(|Ended { pid, how }| (pid, how.into())))
     }
 
-    /// Forgets a child that was reaped; nothing where it is not of this table.
+    /// Removes a child that was reaped; `None` where it is not in this table.
     pub fn remove(&mut self, pid: Pid) -> Option<T> {
         self.table.remove(&pid)
     }
@@ -106,19 +106,19 @@ impl<T> Children<T> {
     pub fn outcome(&self, end: End) -> Outcome {
         match end {
             End::Exit(outcome) => outcome,
-            // The last resort where time is over: see `crate::sys::alarm`.
+            // The last resort at a timeout: see `crate::sys::alarm`.
             End::Signal(Signal::SIGALRM) => Outcome::TimedOut,
             End::Signal(Signal::SIGKILL) if self.killed => Outcome::Disconnected,
             End::Signal(_) => Outcome::Crashed,
         }
     }
 
-    /// Asks all of them to finish.
+    /// Asks all children to finish (SIGTERM).
     pub fn finish(&self) {
         self.signal(Signal::SIGTERM);
     }
 
-    /// Ends all of them.
+    /// Kills all children.
     pub fn kill(&mut self) {
         self.killed = true;
         self.signal(Signal::SIGKILL);

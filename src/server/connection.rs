@@ -1,10 +1,11 @@
-//! One connection: a session, its socket, and its deadlines.
+//! One connection: a session, its socket and its deadlines.
 //!
-//! [`Connection::advance`] does all the reading and sending that is possible now and says what it waits for. A model
-//! that serves one connection at a time waits for just that ([`super::converse`]); one that serves many asks epoll.
+//! [`Connection::advance`] reads and writes as much as is possible without blocking, and returns what it is waiting
+//! for. A model that serves one connection at a time waits for just that ([`super::converse`]); one that multiplexes
+//! many registers it with epoll.
 //!
-//! All of it is compiled in one piece with its driver (`inline`): a child that was just forked has to map every part of
-//! the program that it comes to, and one part is mapped faster than ten.
+//! The functions are inlined into their driver. A child that was just forked takes a page fault for every part of the
+//! program that it reaches, and one contiguous part costs less than ten scattered ones.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,17 +25,17 @@ use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::socket::{read, send, set_unsent_limit};
 
-/// The most that is read at once, and so the most input that a session is given at once: little, so that a child needs no
-/// further page of its stack, until a client has sent as much.
+/// The largest single read, and so the most input that a session gets at once. It is small so that the buffer fits into
+/// the page of stack that a child touches anyway, until a client has sent that much.
 const LITTLE: usize = 512;
 const MUCH: usize = 4096;
-/// The most that one sendfile(2) is asked for.
+/// The most that one sendfile(2) call is asked to send.
 const SEND_SIZE: u64 = 1 << 20;
-/// How long a connection that is being closed is drained, and how much: unread input would reset the connection and
-/// destroy the reply on its way.
+/// How long a half-closed connection is drained, and how many bytes at most. Closing a socket with unread input would
+/// reset the connection, and could destroy the reply while it is in flight.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 const DRAIN_SIZE: usize = 64 << 10;
-/// Where the pace is limited, the system takes no more ahead of the network than this.
+/// Where the rate is limited, the most unsent data that the kernel buffers per socket (`TCP_NOTSENT_LOWAT`).
 const UNSENT: u32 = 64 << 10;
 
 /// What a connection waits for.
@@ -44,23 +45,23 @@ pub enum Want {
     Read,
     /// Room for output.
     Write,
-    /// Nothing but time: it may go on when that is over.
+    /// The time only: it may continue when the deadline is reached.
     Pause,
-    /// Nothing: it is over.
+    /// Nothing: the connection is finished.
     End(Outcome),
 }
 
-/// How long a connection is waited for.
+/// The deadline of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// So long from the moment on at which the wait begins. Most waits are short, and never ask what time it is.
+    /// Relative to the moment when the wait begins. Most waits are short, and never need to read the clock.
     In(Duration),
-    /// At the latest at this moment.
+    /// Absolute.
     At(Instant),
 }
 
 impl Until {
-    /// The moment, which it is from now on.
+    /// Makes the deadline absolute, and returns it.
     pub fn settle(&mut self) -> Instant {
         let moment = match *self {
             Self::In(duration) => Instant::now() + duration,
@@ -70,7 +71,7 @@ impl Until {
         moment
     }
 
-    /// How long it is from now.
+    /// The time that is left.
     #[inline(always)]
     pub fn left(self) -> Duration {
         match self {
@@ -80,7 +81,7 @@ impl Until {
     }
 }
 
-/// A connection in the hands of a driver: its socket, which it may own or borrow.
+/// A connection as its driver holds it: the socket may be owned or borrowed.
 #[derive(Debug)]
 pub struct Connection<'a, T, S> {
     pub(super) stream: T,
@@ -90,37 +91,37 @@ pub struct Connection<'a, T, S> {
     output: Output,
     pace: Pace<'a>,
     phase: Phase,
-    /// When the phase ends in a timeout.
+    /// When the current phase times out.
     pub(super) until: Until,
-    /// When all ends in one.
+    /// When the whole connection times out.
     end: Instant,
-    /// Responses that are complete, and bytes that were sent and not counted yet.
+    /// Responses completed and bytes sent that are not in the ledger yet.
     responses: u64,
     sent: u64,
-    /// Whether the socket takes no more for now, and is waited for.
+    /// Whether the send buffer is full, so that the driver has to wait for it.
     stalled: bool,
-    /// Whether all that had arrived was read: reading on would only say so.
+    /// Whether the receive buffer was emptied, so that another read would only return EAGAIN.
     dry: bool,
-    /// Whether more than little was there to be read at once.
+    /// Whether a read has filled the small buffer.
     sends_much: bool,
-    /// Whether the client will send no more.
+    /// Whether the client has closed its sending side.
     ended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Between two requests.
+    /// Idle, between two requests.
     Idle,
-    /// Within a request.
+    /// Receiving a request.
     Receiving,
-    /// Sending what is pending; then what `Next` says.
+    /// Sending pending output; then continues as `Next` says.
     Sending(Next),
-    /// Half-closed; whatever still comes is thrown away, up to so many bytes.
+    /// Half-closed: input is discarded, up to this many bytes.
     Draining(Outcome, usize),
 }
 
 impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
-    /// Takes over a socket, which must not block, from a client that was accepted at `now`.
+    /// Takes over a non-blocking socket whose client was accepted at `now`.
     #[inline(always)]
     pub fn new(
         stream: T,
@@ -154,19 +155,20 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         }
     }
 
-    /// When it is given up, unless something arrives or is taken: the wait begins now, if it has not yet.
+    /// When the connection is given up, unless the client sends or accepts data before. The wait starts now, if it has
+    /// not yet.
     pub fn deadline(&mut self) -> Instant {
         self.until.settle()
     }
 
-    /// Whether nothing is under way: no part of a request, no part of a response.
+    /// Whether no request or response is in progress.
     #[inline(always)]
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
     }
 
-    /// Reads and sends as far as possible without waiting. `report` is called with each report before the reply to
-    /// the same request is sent.
+    /// Reads and sends as much as possible without blocking. Each report of the session is passed to `report` before
+    /// the reply to the same request is sent.
     #[inline]
     pub fn advance(&mut self, report: &mut impl FnMut(S::Report) -> io::Result<()>) -> Want {
         self.dry = false;
@@ -184,7 +186,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         }
     }
 
-    /// What follows when the deadline has passed.
+    /// Handles an expired deadline.
     pub fn timed_out(&self) -> Outcome {
         match self.phase {
             // A client that keeps its connection for a while and goes has done nothing wrong.
@@ -347,14 +349,14 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         Ok(None)
     }
 
-    /// Allows the phase so long from now on, if the connection may last so long; or ends it.
+    /// Sets the phase's deadline to this long from now, bounded by that of the connection.
     fn allow(&mut self, timeout: Duration) -> Option<Want> {
         let now = Instant::now();
         self.until = Until::At((now + timeout).min(self.end));
         (now >= self.end).then(|| Want::End(self.timed_out()))
     }
 
-    /// Enters what was sent in the books.
+    /// Enters what was sent in the ledger.
     #[inline(always)]
     pub fn count_sent(&mut self) {
         if self.sent > 0 {
@@ -362,7 +364,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
         }
     }
 
-    /// Half-closes the connection: what was sent arrives, and the client sees the end.
+    /// Half-closes the connection, so that buffered data still arrives and the client then sees the end of input.
     #[inline(always)]
     fn close(&mut self, outcome: Outcome) -> io::Result<()> {
         shutdown(self.stream.as_fd().as_raw_fd(), Shutdown::Write)?;
@@ -395,7 +397,7 @@ impl<T: AsFd, S> AsFd for Connection<'_, T, S> {
     }
 }
 
-/// The address of a connection's other end, IPv4 where it is IPv4 in IPv6's clothes.
+/// The peer address; an IPv4-mapped IPv6 address is converted to IPv4.
 pub fn canonical(remote: SocketAddr) -> SocketAddr {
     SocketAddr::new(remote.ip().to_canonical(), remote.port())
 }

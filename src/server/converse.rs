@@ -1,4 +1,4 @@
-//! One connection from its beginning to its end, for drivers that serve one at a time.
+//! Serving one connection from beginning to end, for the models that serve one at a time in each process or thread.
 
 use std::cell::Cell;
 use std::io;
@@ -17,8 +17,7 @@ pub trait Waiter {
     /// Whether the server was asked to stop: idle connections close, transfers are finished.
     fn is_finishing(&self) -> bool;
 
-    /// Waits until the socket has one of `events`, until something else is to be looked at, or for as long as `until`
-    /// says.
+    /// Waits until the socket has one of `events`, until something else needs attention, or until the deadline `until`.
     ///
     /// # Errors
     /// Where the connection is to be given up.
@@ -30,10 +29,10 @@ pub trait Waiter {
     ) -> io::Result<Woken>;
 }
 
-/// Waits in a process of the connection's own, which a TERM asks to finish.
+/// Waits in a process of the connection's own, which SIGTERM asks to finish.
 #[derive(Debug, Default)]
 pub struct InChild {
-    /// Whether the last wait was none, so that it let no signal through.
+    /// Whether the last wait did not block, so that no signal could be delivered.
     was_ready: Cell<bool>,
 }
 
@@ -56,8 +55,8 @@ impl Waiter for InChild {
     }
 }
 
-/// Serves one connection to its end, waiting as long as it takes within the limits. Where the server was asked to
-/// stop, it ends as soon as no response is under way.
+/// Serves one connection to its end, within the limits. Once the server was asked to stop, the connection ends as soon
+/// as no response is in progress.
 #[inline(always)]
 pub fn converse<T: AsFd, S: Session>(
     connection: &mut Connection<'_, T, S>,
@@ -96,7 +95,7 @@ fn take_turns<T: AsFd, S: Session>(
     }
 }
 
-/// Runs what serves a connection; a panic, which was reported where it happened, ends nothing but that.
+/// Runs the body that serves a connection. A panic, which was reported where it happened, ends that connection only.
 pub fn guarded(serve: impl FnOnce() -> Outcome) -> Outcome {
     catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Outcome::Crashed)
 }

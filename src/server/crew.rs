@@ -1,7 +1,7 @@
-//! What the threads of a server share: how many they are, how they are told to stop, and one lock.
+//! What the threads of a server share: their count, the request to stop, and one lock.
 //!
-//! The state has one writer at a time here, too: whoever applies a report, or does what is due, holds the lock. Readers
-//! take none.
+//! The service's state has one writer at a time here, too: whoever applies a report or runs periodic work holds the
+//! lock. Readers take none.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,36 +23,36 @@ use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Service};
 use crate::sys::poll::{Woken, wait_or_wake};
 
-/// A connection that was accepted and waits for a thread, or has one.
+/// An accepted connection that waits for a thread or is being served by one.
 #[derive(Debug)]
 pub struct Job {
     guest: Guest,
     begun: Instant,
 }
 
-/// The threads of a server, and the loop that they belong to.
+/// The threads of a server and the accept loop that feeds them.
 pub struct Crew<'a, S> {
     service: &'a S,
     limits: &'a Limits,
     ledger: &'a Ledger,
     guests: &'a Guests,
-    /// Held by the one writer of the state.
+    /// Held by the writer of the state.
     writing: Mutex<()>,
-    /// Connections accepted and not ended.
+    /// Open connections.
     live: AtomicUsize,
-    /// So many may be.
+    /// The most that may be open.
     room: usize,
     finishing: AtomicBool,
     abandoned: AtomicBool,
-    /// Readable from the moment of the flag of its name on, for threads that wait for a client as well.
+    /// Becomes readable when the flag of the same name is set, and so wakes threads that wait for a client.
     finish: EventFd,
     abandon: EventFd,
-    /// Written when the loop may have waited for a connection to end, or when the state has changed.
+    /// Written when a connection has ended for which the loop may be waiting, or when the state has changed.
     news: EventFd,
 }
 
 impl<'a, S: Service> Crew<'a, S> {
-    /// A crew that has at most `room` connections at once.
+    /// A crew with at most `room` connections at once.
     ///
     /// # Errors
     /// Where the system has no descriptor left.
@@ -80,41 +80,42 @@ impl<'a, S: Service> Crew<'a, S> {
         })
     }
 
-    /// Does what is due; says when something will be.
+    /// Runs periodic work that is due; returns how long it is until more is due.
     pub fn tick(&self) -> Duration {
         let _writing = lock(&self.writing);
         self.service.tick(SystemTime::now(), Apart::InThread)
     }
 
-    /// Whether another connection may be accepted. Where this said no, [`Crew::news`] says when to ask again.
+    /// Whether another connection may be accepted. If not, [`Crew::news`] becomes readable when it is time to ask
+    /// again.
     pub fn has_room(&self) -> bool {
         self.count() < self.room
     }
 
-    /// How many connections were taken in and have not ended.
+    /// The number of open connections.
     pub fn count(&self) -> usize {
         self.live.load(Ordering::SeqCst)
     }
 
-    /// Readable when the loop is to look again.
+    /// Readable when the loop has to look at the crew again.
     pub fn news(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
 
-    /// Makes [`Crew::news`] unreadable again: call it before the crew is looked at.
+    /// Resets [`Crew::news`]; call it before looking at the crew.
     pub fn clear(&self) {
         // There is nothing to read where nobody wrote.
         let _ = self.news.read();
     }
 
-    /// Takes a connection in.
+    /// Enters a connection that was accepted.
     pub fn job(&self, guest: Guest) -> Job {
         self.live.fetch_add(1, Ordering::SeqCst);
         let begun = Instant::now();
         Job { guest, begun }
     }
 
-    /// Serves a connection to its end, in a thread. A panic ends it alone.
+    /// Serves a connection to its end, in the calling thread. A panic ends only this connection.
     pub fn serve(&self, Job { guest, begun }: Job) {
         let Guest {
             stream,
@@ -141,7 +142,7 @@ impl<'a, S: Service> Crew<'a, S> {
         self.count_end();
     }
 
-    /// There is no thread for a connection that was taken in: gives it back.
+    /// Gives back a connection for which no thread could be started.
     pub fn give_up(&self, job: Job) -> Guest {
         self.count_end();
         job.guest
@@ -155,7 +156,7 @@ impl<'a, S: Service> Crew<'a, S> {
         }
     }
 
-    /// Asks all threads to finish; gives up what is not finished within the grace.
+    /// Asks all threads to finish, and abandons those that have not by the end of the grace period.
     ///
     /// # Errors
     /// As poll(2).
@@ -198,7 +199,7 @@ impl<S: Service> Waiter for Crew<'_, S> {
     }
 }
 
-/// A thread that panicked left nothing half done: what it changed it changed by one call.
+/// Ignores poisoning: every change is a single call, so a thread that panicked left no partial change behind.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! One thread for all connections: epoll(7), sockets that do not block, a session for each descriptor.
+//! One thread for all connections: epoll(7), non-blocking sockets, a session for each descriptor.
 //!
-//! Every connection does what it can without waiting ([`Connection::advance`]) and says what it waits for; the loop
-//! waits for all of them at once. Nothing may take long here, for all others would wait; and there is one flow of
-//! control, so a report is applied where it is made.
+//! Every connection makes as much progress as it can without blocking ([`Connection::advance`]) and returns what it is
+//! waiting for; the loop waits for all of them at once. Nothing may block or take long here, since it would delay all
+//! other connections. And since there is only one flow of control, a report is applied where it is made.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,12 +25,12 @@ use super::tally::{Id, log_accept, log_end};
 use crate::service::{Apart, Outcome, Service};
 use crate::sys::signals::Signals;
 
-/// Events taken from the kernel at once.
+/// Events fetched by one epoll_wait(2).
 const BATCH: usize = 256;
-/// Deadlines are looked at no more often than this: each look is at all connections.
+/// The least interval between two looks at the deadlines: each goes through all connections.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What an event is about: connections by their descriptor, listeners by their place from here on, and signals.
+/// The event's data: a connection's descriptor, or from here on the index of a listener, or the signals.
 const LISTENER: u64 = 1 << 32;
 const SIGNAL: u64 = 1 << 33;
 
@@ -80,14 +80,14 @@ struct Server<'a, S: Service> {
     guests: &'a Guests,
     reception: Reception<'a>,
     epoll: Epoll,
-    /// By descriptor, of which the system hands out the lowest that is free.
+    /// Indexed by descriptor; the kernel always hands out the lowest free number.
     clients: Vec<Option<Client<'a, S>>>,
-    /// How many clients there are.
+    /// The number of connections.
     live: usize,
-    /// Whether the listeners are polled.
+    /// Whether the listeners are registered with epoll.
     open: bool,
     paused_until: Option<Instant>,
-    /// When the deadlines are to be looked at next.
+    /// When the deadlines are checked next.
     look: Instant,
     /// Set once the server was asked to stop.
     grace: Option<Grace<'a>>,
@@ -98,13 +98,13 @@ struct Client<'a, S: Service> {
     remote: SocketAddr,
     place: Place,
     id: Id,
-    /// What epoll was asked for.
+    /// The events that are registered with epoll.
     interest: EpollFlags,
     deadline: Instant,
 }
 
 impl<S: Service> Server<'_, S> {
-    /// Waits once, and does what is possible then.
+    /// Waits once, and handles what is ready.
     fn turn(&mut self) -> io::Result<()> {
         self.open_or_close_the_door()?;
         let mut events = [EpollEvent::empty(); BATCH];
@@ -129,14 +129,15 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    /// Whether a client is gone that waits for nothing but the time: it would be said again and again.
+    /// Whether a client that waits for the time only has hung up: level-triggered epoll would report that again and
+    /// again.
     fn has_hung_up(&self, fd: usize, event: &EpollEvent) -> bool {
         let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         let client = self.clients.get(fd).and_then(Option::as_ref);
         event.events().intersects(gone) && client.is_some_and(|client| client.interest.is_empty())
     }
 
-    /// At the limit, in a pause and at the end the listeners are not polled.
+    /// At the connection limit, during a pause and during shutdown the listeners are not polled.
     fn open_or_close_the_door(&mut self) -> io::Result<()> {
         if self
             .paused_until
@@ -229,7 +230,7 @@ impl<S: Service> Server<'_, S> {
         self.look = self.look.min(deadline);
     }
 
-    /// Lets a connection do what it can.
+    /// Lets a connection make progress.
     fn advance(&mut self, fd: usize) -> io::Result<()> {
         let Some(Some(client)) = self.clients.get_mut(fd) else {
             return Ok(());
@@ -269,7 +270,7 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    /// Closes a connection, with which epoll forgets it.
+    /// Closes a connection, which also removes it from epoll.
     fn end(&mut self, fd: usize, outcome: Outcome) {
         if let Some(mut client) = self.clients[fd].take() {
             client.connection.count_sent();
@@ -280,7 +281,7 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    /// Ends the connections whose deadline has passed, or all that is left when the grace is over.
+    /// Ends the connections whose deadline has passed, and all that remain at the end of the grace period.
     fn look_at_deadlines(&mut self) -> io::Result<()> {
         let over = self.grace.as_mut().is_some_and(Grace::is_over);
         let now = Instant::now();
@@ -308,7 +309,7 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    /// Stops listening where that was asked for. Every connection does what it still can, and ends if it is idle then.
+    /// Stops listening if asked to. Every connection makes what progress it can, and ends if it is idle then.
     fn look_at_signals(&mut self) -> io::Result<()> {
         self.signals.clear();
         let helpers = format_args!("children: none");

@@ -1,8 +1,8 @@
-//! Who has how many connections: no address may have all of them.
+//! Connections per address: no address may take all of them.
 //!
-//! The counts lie in shared memory, a cell for each value that a keyed hash of the address can have: to look one up
-//! touches nothing that a fork would have to copy, needs no lock, and allocates nothing. That two addresses share a
-//! cell, and with it a limit, is as likely as one in 65536, and nobody can aim at it.
+//! The counts lie in shared memory, one cell for each value of a keyed hash of the address. A lookup touches no memory
+//! that fork(2) would have to copy, takes no lock and does not allocate. Two addresses share a cell, and so a limit,
+//! with a probability of one in 65536; since the key is secret, nobody can provoke a collision.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::net::source::Source;
 use crate::sys::shared::Shared;
 
-/// How many values the hash has.
+/// The number of cells.
 const CELLS: usize = 1 << 16;
 
-/// The counts of connections by address, IPv6 by its first 64 bits.
+/// Counts of connections by address; of IPv6 addresses the first 64 bits count.
 #[derive(Debug)]
 pub struct Guests {
     limit: u32,
@@ -24,20 +24,20 @@ pub struct Guests {
     cells: Shared<AtomicU32>,
 }
 
-/// Where a guest is counted, to be given back with [`Guests::leave`].
+/// The cell in which a connection is counted; give it back with [`Guests::leave`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(u32);
 
 impl Place {
-    /// Of those who are not counted: whoever connects from the machine itself.
+    /// For connections that are not counted: those from this machine.
     const EXEMPT: Self = Self(CELLS as u32);
 
-    /// As a number other than 0.
+    /// Encodes it as a number other than 0.
     pub fn to_number(self) -> u64 {
         u64::from(self.0) + 1
     }
 
-    /// The place of such a number.
+    /// Decodes such a number.
     pub fn from_number(number: u64) -> Option<Self> {
         let place = u32::try_from(number.checked_sub(1)?).ok()?;
         (place <= Self::EXEMPT.0).then_some(Self(place))
@@ -45,10 +45,10 @@ impl Place {
 }
 
 impl Guests {
-    /// Nobody is here yet, and each address may have `limit` connections.
+    /// No connections yet, and at most `limit` for each address.
     ///
     /// # Errors
-    /// Where the memory cannot be had.
+    /// Where the memory cannot be mapped.
     pub fn new(limit: u32) -> io::Result<Self> {
         Ok(Self {
             limit,
@@ -57,7 +57,8 @@ impl Guests {
         })
     }
 
-    /// As [`Guests::new`], where the process that lets them in does not leave that to its children.
+    /// As [`Guests::new`], in memory that children cannot modify, for models in which only the parent admits
+    /// connections.
     ///
     /// # Errors
     /// As [`Guests::new`].
@@ -67,12 +68,12 @@ impl Guests {
         Ok(guests)
     }
 
-    /// How many connections an address may have.
+    /// The most connections that an address may have.
     pub fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// Counts a connection, unless its address has as many as it may.
+    /// Counts a connection, unless its address is at the limit.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
         if address.is_loopback() {
             return Some(Place::EXEMPT);
@@ -86,7 +87,7 @@ impl Guests {
         None
     }
 
-    /// A connection that was counted here is over.
+    /// Stops counting a connection that has ended.
     pub fn leave(&self, place: Place) {
         if let Some(cell) = self.cells.get(place.0 as usize) {
             cell.fetch_sub(1, Ordering::Relaxed);

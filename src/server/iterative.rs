@@ -1,7 +1,7 @@
-//! One connection at a time: the textbook's echoserveri. Whoever comes second waits until the first is done.
+//! One connection at a time, as CS:APP's `echoserveri`. A second client waits in the backlog until the first is done.
 //!
-//! There is one flow of control, and so no question of who may change what: a report is applied where it is made.
-//! While a client is waited for, so are signals and the service's clock.
+//! There is a single flow of control, so no question of concurrent writers: a report is applied where it is made. While
+//! the loop waits for a client it also handles signals and the service's timers.
 
 use std::cell::RefCell;
 use std::io;
@@ -81,7 +81,7 @@ pub fn serve<S: Service>(
     Ok(())
 }
 
-/// What is looked at while a client is waited for.
+/// What needs attention while the loop waits for a client.
 struct Meanwhile<'a, S> {
     service: &'a S,
     listeners: &'a [TcpListener],
@@ -97,13 +97,13 @@ impl<S: Service> Meanwhile<'_, S> {
         self.service.tick(SystemTime::now(), Apart::InThread)
     }
 
-    /// Does what signals ask for beside an end.
+    /// Handles signals other than those to stop.
     fn heed(&self) {
         let helpers = format_args!("children: none");
         orders::heed(self.signals, self.service, self.ledger, helpers);
     }
 
-    /// Looks at what a signal may have asked for.
+    /// Handles what signals may have arrived.
     fn look_at_signals(&self) {
         self.signals.clear();
         self.heed();
@@ -115,7 +115,7 @@ impl<S: Service> Meanwhile<'_, S> {
         }
     }
 
-    /// How much of the grace is left, where the server was asked to stop; an error where none is.
+    /// The time left in the grace period, if the server was asked to stop; an error once it is over.
     fn grace_left(&self) -> io::Result<Option<Duration>> {
         let mut grace = self.grace.borrow_mut();
         if grace.as_mut().is_some_and(Grace::is_over) {

@@ -1,7 +1,7 @@
-//! The books of a server: what became of every connection, in memory that all of its processes share.
+//! A server's ledger: the outcomes of all connections, in memory that its processes share.
 //!
-//! Each number is written by whoever knows it, the parent or the process that serves, and may be read by all. A status
-//! block can be asked for at any time, and a process that dies takes nothing with it that was counted.
+//! Each counter is written by the process that knows it, the parent or a child, and may be read by all. So a status
+//! block can be printed at any time, and counts survive the process that made them.
 
 use std::fmt;
 use std::io;
@@ -17,10 +17,10 @@ use crate::service::Outcome;
 use crate::sys::shared::Shared;
 use crate::text::without_errno;
 
-/// Of what may happen a thousand times a second, the log has one line in so long.
+/// The log has at most one line in this interval about events that may occur a thousand times a second.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Places of the numbers; those of the outcomes follow.
+/// Indices of the counters; those of the outcomes follow.
 const ACCEPTED: usize = 0;
 const TURNED_AWAY: usize = 1;
 const SENT: usize = 2;
@@ -28,19 +28,19 @@ const SAID: usize = 3;
 const UNSAID: usize = 4;
 const OUTCOMES: usize = 5;
 
-/// The books.
+/// The ledger.
 #[derive(Debug)]
 pub struct Ledger {
     cells: Shared<AtomicU64>,
-    /// The clock is CLOCK_MONOTONIC, the same in all processes; it is counted from here.
+    /// The origin of times in the ledger. The clock is CLOCK_MONOTONIC, which is the same in all processes.
     epoch: Instant,
 }
 
 impl Ledger {
-    /// Nothing has happened yet.
+    /// An empty ledger.
     ///
     /// # Errors
-    /// Where the memory cannot be had.
+    /// Where the memory cannot be mapped.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             cells: Shared::new(OUTCOMES + Outcome::ALL.len())?,
@@ -48,7 +48,7 @@ impl Ledger {
         })
     }
 
-    /// Counts a connection that was let in; answers its number, from 1 on.
+    /// Counts an admitted connection; returns its number, from 1 on.
     pub fn accepted(&self) -> u64 {
         self.add(ACCEPTED, 1) + 1
     }
@@ -64,13 +64,13 @@ impl Ledger {
         self.add(SENT, bytes);
     }
 
-    /// Counts a connection that was not let in, and says why.
+    /// Counts a connection that was turned away, and logs why.
     pub fn turned_away(&self, remote: SocketAddr, why: impl fmt::Display) {
         self.add(TURNED_AWAY, 1);
         self.grumble_about(Some(remote), format_args!("turned {remote} away: {why}"));
     }
 
-    /// Logs a line, but not too often: of those that follow soon the log has only the number.
+    /// Logs a line at a limited rate: of lines that follow too soon only the number is logged.
     pub fn grumble(&self, line: impl fmt::Display) {
         self.grumble_about(None, line);
     }
@@ -90,7 +90,7 @@ impl Ledger {
         }
     }
 
-    /// Whether a line is due; then, how many were left out before it.
+    /// Whether a line may be logged now; if so, how many were suppressed before it.
     fn may_say(&self) -> Option<u64> {
         // Never 0, which says that nothing was said yet.
         let now = self.epoch.elapsed().as_millis() as u64 + 1;
@@ -103,7 +103,7 @@ impl Ledger {
         ours.then(|| self.cells[UNSAID].swap(0, Ordering::Relaxed))
     }
 
-    /// From now on this process and its children only read here.
+    /// Makes the memory read-only for this process and its children.
     ///
     /// # Errors
     /// As mprotect(2).
@@ -111,7 +111,7 @@ impl Ledger {
         self.cells.protect()
     }
 
-    /// The figures as they are now.
+    /// A snapshot of the counters.
     pub fn tally(&self) -> Tally {
         // Ends first: whoever ends meanwhile counts as there, and nobody as gone who had not come.
         let ended = Outcome::ALL.map(|outcome| (outcome, self.get(Self::place_of(outcome))));
@@ -123,7 +123,8 @@ impl Ledger {
         )
     }
 
-    /// No process serves any more: a connection without an end has crashed. Says what was left out of the log.
+    /// Closes the books once no process serves any more: a connection without an outcome has crashed. Logs how many
+    /// lines were suppressed.
     pub fn close(&self) {
         self.add(Self::place_of(Outcome::Crashed), self.tally().live());
         match self.cells[UNSAID].swap(0, Ordering::Relaxed) {

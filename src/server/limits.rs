@@ -1,11 +1,11 @@
-//! What a server grants its clients.
+//! The limits that a server sets its clients.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Members of a pool, unless the user says otherwise.
+/// Default size of a pool.
 pub const DEFAULT_POOL: usize = 16;
 
 use super::turns::Turns;
@@ -14,30 +14,30 @@ use crate::net::bucket::Bucket;
 /// The limits of a server, the same under every model.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections served at once; at the limit newcomers wait in the backlog.
+    /// Concurrent connections; at the limit new ones wait in the backlog.
     pub max_connections: usize,
-    /// Connections that one address may have at once, IPv6 by its first 64 bits; the machine itself is exempt.
+    /// Concurrent connections from one address (of IPv6, from one /64); the machine itself is exempt.
     pub max_per_address: u32,
-    /// Members of a pool, in the models that have one: so many connections are served at once.
+    /// Size of the pool in the models that have one, and so the number of connections served at once.
     pub pool: usize,
     /// How long a connection may be silent between requests. Some clients wait for the close (PROTOCOL §4: 5 s).
     pub idle_timeout: Duration,
-    /// How long a whole request may take from its first byte.
+    /// How long a request may take from its first byte to its last.
     pub request_timeout: Duration,
-    /// How long a client may take no byte of a response.
+    /// How long a client may go without accepting any byte of a response.
     pub send_timeout: Duration,
-    /// How long a connection may last, whatever happens on it.
+    /// How long a connection may last in all.
     pub max_lifetime: Duration,
-    /// How long transfers may go on after the server was asked to stop.
+    /// The grace period: how long transfers may continue after the server was asked to stop.
     pub grace: Duration,
-    /// How many connections wait to be accepted.
+    /// The length of the backlog, as for listen(2).
     pub backlog: u16,
-    /// Whether the sockets go on listening when the server has stopped: whoever passed them to it owns them, and
-    /// newcomers wait for the next server.
+    /// Whether the sockets keep listening after the server has stopped: they belong to whoever passed them to it, and
+    /// new connections wait for its successor.
     pub keeps_listening: bool,
-    /// Bytes per second over all connections.
+    /// Upload limit over all connections, in bytes per second.
     pub upload: Option<Arc<Bucket>>,
-    /// How many connections are served at full speed at once.
+    /// Upload slots: how many connections send at full speed at once.
     pub turns: Option<Arc<Turns>>,
 }
 
@@ -61,8 +61,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For clients that may be people, who take their time: an hour for a line, and as long to read what comes back;
-    /// a day for all.
+    /// For clients that may be people: an hour for a line and for reading the reply, and a day in all.
     pub fn patient() -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
         Self {
@@ -74,14 +73,16 @@ impl Limits {
         }
     }
 
-    /// When a process that serves one connection is ended by force: it should have ended by itself before.
+    /// When a process that serves one connection is killed: a last resort, for it should have ended by itself long
+    /// before.
     pub fn last_resort(&self) -> Duration {
         const MARGIN: Duration = Duration::from_secs(5);
         self.max_lifetime + MARGIN
     }
 }
 
-/// As many as the descriptors and processes of this user allow, leaving some for the rest of the program.
+/// As many connections as this user's limits on descriptors and processes allow, less a reserve for the rest of the
+/// program.
 fn default_max_connections() -> usize {
     const MOST: u64 = 4096;
     let allowed = |resource| getrlimit(resource).map_or(MOST, |(soft, _)| soft);
@@ -90,8 +91,8 @@ fn default_max_connections() -> usize {
     descriptors.min(processes).clamp(1, MOST) as usize
 }
 
-/// Allows this process as many descriptors as it may allow itself: a file takes several. The default of most systems is
-/// low for the sake of select(2), which is not used here.
+/// Raises the soft limit on descriptors to the hard one, since each file takes several. The soft limit is low on most
+/// systems for the sake of select(2), which is not used here.
 pub fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         // Where it cannot be raised, fewer files can be opened, and those that cannot are named.

@@ -1,4 +1,4 @@
-//! The accept loop in six models that serve the same sessions, and what they have in common.
+//! The accept loop in six concurrency models that serve the same sessions, and what they share.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | [`event`] | one thread for all connections: epoll, and sockets that do not block |
 //! | [`prefork`] | a fixed pool of processes, each accepting on its own |
 //!
-//! Read them side by side: they differ in nothing but the model. [`single`] is what is left of the model of processes
-//! where somebody else accepts.
+//! Read them side by side: they differ in nothing but the model. [`single`] is what remains of the process model where
+//! another program accepts (inetd).
 //!
 //! | module | what they share |
 //! |---|---|
@@ -97,7 +97,7 @@ pub use tally::Tally;
 use crate::service::Service;
 use crate::sys::signals::Signals;
 
-/// How a server has several clients at once, or not.
+/// How a server serves several clients at once, if it does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Model {
     /// One connection at a time
@@ -116,7 +116,7 @@ pub enum Model {
 }
 
 impl Model {
-    /// All of them.
+    /// All models.
     pub const ALL: [Self; 6] = [
         Self::Iterative,
         Self::Process,
@@ -126,7 +126,7 @@ impl Model {
         Self::Prefork,
     ];
 
-    /// Whether its process may have threads: to serve connections, or to do beside them what would keep them waiting.
+    /// Whether the server's process may have threads, be it to serve connections or for background work.
     pub fn has_threads(self) -> bool {
         !matches!(self, Self::Process | Self::Prefork)
     }
@@ -145,15 +145,15 @@ impl fmt::Display for Model {
     }
 }
 
-/// Serves connections until a TERM or INT, which `signals` must catch (and CHLD, where the model has children); then
-/// lets transfers finish within the grace period. What becomes of all connections is in the ledger.
+/// Serves connections until SIGTERM or SIGINT, which `signals` must catch (as well as SIGCHLD, where the model has
+/// children); then lets transfers finish within the grace period. The outcomes of all connections are in the ledger.
 ///
-/// Whatever a session reported has taken effect before its reply is sent, or at the latest before whoever connects
-/// after that reply is served.
+/// What a session reported takes effect before its reply is sent, or at the latest before a connection is served that
+/// was made after that reply.
 ///
 /// # Errors
-/// Where the loop itself cannot go on; never because of a client. The models `process` and `prefork` must be begun in
-/// a process with one thread.
+/// Where the loop itself fails; never because of a client. The models `process` and `prefork` must be started in a
+/// single-threaded process.
 pub fn serve<S: Service>(
     model: Model,
     listeners: &[TcpListener],

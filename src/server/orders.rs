@@ -1,5 +1,4 @@
-//! What signals ask of a server that goes on serving: a status block in the log (USR1), a look at its configuration
-//! (HUP).
+//! Signals other than those to stop: log a status block (SIGUSR1), reload the configuration (SIGHUP).
 
 use std::fmt;
 
@@ -11,8 +10,8 @@ use crate::service::Service;
 use crate::sys::memory;
 use crate::sys::signals::Signals;
 
-/// Does what signals ask for that have arrived. Answers whether sessions that begin from now on see something else
-/// than those before. `helpers` says which processes or threads there are.
+/// Handles the signals that have arrived. Returns whether the state that new sessions see has changed. `helpers`
+/// describes the server's processes or threads.
 pub fn heed<S: Service>(
     signals: &Signals,
     service: &S,

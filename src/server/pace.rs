@@ -1,4 +1,4 @@
-//! How fast one connection may send: its part of the upload limit, and its turn.
+//! The sending rate of one connection: its share of the upload limit, and its upload slot.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::limits::Limits;
 use super::turns::Turn;
 use crate::net::bucket::{Allowance, Bucket};
 
-/// The pace of one connection.
+/// The sending rate of one connection.
 #[derive(Debug)]
 pub struct Pace<'a> {
     bucket: Option<&'a Bucket>,
@@ -15,7 +15,7 @@ pub struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// Of a new connection.
+    /// For a new connection.
     pub fn new(limits: &'a Limits) -> Self {
         Self {
             bucket: limits.upload.as_deref(),
@@ -24,10 +24,10 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// How many of `wanted` bytes may be sent now; otherwise when to ask again. What is not of a file needs no turn.
+    /// How many of `wanted` bytes may be sent now. Only file contents need a slot.
     ///
     /// # Errors
-    /// With that moment.
+    /// When to ask again, where nothing may be sent now.
     pub fn take(&mut self, wanted: u64, of_file: bool) -> Result<u64, Instant> {
         if let Some(turn) = self.turn.as_mut().filter(|_| of_file) {
             turn.take()?;
@@ -38,7 +38,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// So many bytes were sent.
+    /// Accounts for bytes that were sent.
     pub fn moved(&mut self, bytes: usize) {
         self.allowance.moved(bytes as u64);
         if let Some(turn) = &mut self.turn {
@@ -46,14 +46,14 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// A response is complete: others have their turn.
+    /// A response is complete: gives the slot to others.
     pub fn pass(&mut self) {
         if let Some(turn) = &mut self.turn {
             turn.pass();
         }
     }
 
-    /// Whether what the system takes must not be far ahead of what the network has taken.
+    /// Whether the kernel's send buffer must be kept short, so that the rate is that of the network.
     pub fn is_paced(&self) -> bool {
         self.turn.is_some() || self.bucket.is_some()
     }

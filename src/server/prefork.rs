@@ -1,11 +1,11 @@
-//! A fixed pool of processes, each of which accepts on its own and serves one connection at a time.
+//! A fixed pool of processes, each of which accepts connections and serves one at a time.
 //!
-//! No process is made while clients wait, and no more than the pool are served at once; the others wait in the
-//! backlog. The parent replaces members that die, and owns the state: a member that reports waits until the parent has
-//! applied it before it replies, for another member may accept the very next connection.
+//! No process is forked while clients wait, and the pool's size limits how many are served at once; the others wait in
+//! the backlog. The parent replaces members that die, and owns the state: a member that reports waits until the parent
+//! has applied the report before it replies, since another member may accept the very next connection.
 //!
-//! What is weaker than with a process per connection: a member serves one stranger after the other, and the parent has
-//! only its word for who they were.
+//! The isolation is weaker than with a process per connection: a member serves one stranger after the other, and the
+//! parent has only its word for who they were.
 
 mod member;
 mod signed;
@@ -32,7 +32,8 @@ use crate::sys::shared::Shared;
 use crate::sys::signals::Signals;
 use signed::Signed;
 
-/// A member that lived for less than this is replaced only after as long: it would die again.
+/// A member that lived for less than this is replaced only after this time, since its successor would likely die as
+/// soon.
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// Serves connections in `limits.pool` processes until TERM or INT.
@@ -95,12 +96,13 @@ struct Server<'a, S: Service> {
     /// What members need beside what is their own.
     kept: Kept,
     guests: &'a Guests,
-    /// Where the client is counted that a member serves, or 0: the member may not live to say that it left.
+    /// The cell in which the client that a member serves is counted, or 0: the member may die before it can give that
+    /// back.
     seats: Shared<AtomicU64>,
-    /// Seats that no member has.
+    /// Free seats.
     free: Vec<usize>,
     members: Children<Member>,
-    /// No member is replaced before this.
+    /// When the next member may be started.
     rest_until: Option<Instant>,
 }
 
@@ -108,7 +110,7 @@ struct Server<'a, S: Service> {
 struct Member {
     started: Instant,
     seat: usize,
-    /// Tells it that its report was applied.
+    /// Tells the member that its report was applied.
     applied: EventFd,
 }
 
@@ -128,8 +130,8 @@ impl<S: Service> Server<'_, S> {
         Ok(door)
     }
 
-    /// What signals ask for beside an end. Members see what there was at their fork: where that has changed they finish
-    /// what they are at, and others take their places.
+    /// Handles signals other than those to stop. Members see the state as of their fork: where it has changed they
+    /// finish their connections, and are replaced.
     fn heed(&mut self, signals: &Signals) {
         let helpers = format_args!("children: {}", self.members.len());
         if orders::heed(signals, self.service, self.ledger, helpers) {
@@ -138,7 +140,7 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    /// Starts the members that are missing; says when to try again.
+    /// Starts missing members; returns when to try again.
     fn fill(&mut self) -> Duration {
         const NEVER: Duration = Duration::from_secs(3600);
         if let Some(until) = self.rest_until.take_if(|until| *until > Instant::now()) {
@@ -220,7 +222,7 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    /// Stops listening, asks the members to finish, and ends those that do not within the grace period.
+    /// Stops listening, asks the members to finish, and kills those that have not by the end of the grace period.
     fn stop(&mut self, door: Door<'_>) -> io::Result<()> {
         let mut grace = door.close(self.limits);
         self.members.finish();

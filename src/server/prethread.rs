@@ -1,7 +1,7 @@
-//! A fixed pool of threads, fed through a bounded buffer: the textbook's echoservert-pre.
+//! A fixed pool of threads, fed through a bounded buffer, as CS:APP's `echoservert-pre`.
 //!
-//! No thread is made while clients wait, and no more than the pool are served at once. The loop accepts only what has
-//! room in the buffer, so that it never waits for it; the others wait in the backlog.
+//! No thread is started while clients wait, and the pool's size limits how many are served at once. The loop accepts
+//! only connections for which the buffer has room, so it never blocks on it; the others wait in the backlog.
 
 use std::io;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ use crate::sys::signals::{self, Signals};
 /// Serves connections in `limits.pool` threads until TERM or INT.
 ///
 /// # Errors
-/// Where the threads cannot be started, or the loop itself cannot go on.
+/// Where the threads cannot be started, or the loop itself fails.
 #[inline(never)]
 pub fn serve<S: Service>(
     listeners: &[TcpListener],
@@ -61,7 +61,7 @@ pub fn serve<S: Service>(
     })
 }
 
-/// The loop: puts connections into the buffer, and heeds signals.
+/// The accept loop: puts connections into the buffer, and handles signals.
 fn feed<S: Service>(
     door: &mut Door<'_>,
     crew: &Crew<'_, S>,

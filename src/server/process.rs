@@ -1,8 +1,8 @@
-//! A process for each connection: the model of the textbook's echoserverp, with what a long life needs.
+//! A process for each connection, as CS:APP's `echoserverp`, with what a long-running server needs besides.
 //!
-//! The parent waits for four things: a connection (accept, fork, close its copy), a signal (CHLD: reap; TERM, INT:
-//! stop), a report of a child (apply it, if the child may say it), and its own clock. It never reads a byte that a
-//! stranger sent.
+//! The parent waits for four kinds of events: a connection (accept, fork, close its copy), a signal (SIGCHLD: reap;
+//! SIGTERM, SIGINT: stop), a report from a child (apply it, if that child is entitled to it), and its own timers. It
+//! never reads a byte that a stranger sent.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -110,7 +110,7 @@ impl<S: Service> Server<'_, S> {
         Ok(door)
     }
 
-    /// At the limit the listeners are not polled, so that newcomers wait in the backlog.
+    /// At the limit the listeners are not polled, so that new connections wait in the backlog.
     fn has_room(&self) -> bool {
         self.children.len() < self.limits.max_connections
     }
@@ -130,8 +130,8 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    /// The child's whole life. It has a frame of its own: what a child needs of the stack should not lie between what its
-    /// parent needs.
+    /// All that a child does. It is not inlined: the child's part of the stack should not lie between the parts that
+    /// its parent uses.
     #[inline(never)]
     fn child(&self, guest: &Guest, (now, begun): (SystemTime, Instant)) -> u8 {
         alarm::end_after(self.limits.last_resort());
@@ -148,7 +148,7 @@ impl<S: Service> Server<'_, S> {
         converse(&mut *connection, &InChild::default(), report).exit_status()
     }
 
-    /// Applies what children reported, where they may report it: a live child, and as often as it may.
+    /// Applies the children's reports, if they are entitled to make them: live children only, each within its quota.
     fn apply_reports(&mut self) -> io::Result<()> {
         while let Some((pid, report)) = self.reports.receive()? {
             match self.children.get_mut(pid) {
@@ -178,7 +178,7 @@ impl<S: Service> Server<'_, S> {
         Ok(())
     }
 
-    /// What signals ask for beside an end: children that are forked from now on see what has changed.
+    /// Handles signals other than those to stop; children forked from now on see what has changed.
     fn heed(&mut self, signals: &Signals) {
         let helpers = format_args!("children: {}", self.children.len());
         if orders::heed(signals, self.service, self.ledger, helpers) {
@@ -186,7 +186,7 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    /// Stops listening, asks the children to finish, and ends those that do not within the grace period.
+    /// Stops listening, asks the children to finish, and kills those that have not by the end of the grace period.
     fn stop(&mut self, door: Door<'_>) -> io::Result<()> {
         let mut grace = door.close(self.limits);
         self.children.finish();

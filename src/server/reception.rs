@@ -1,4 +1,4 @@
-//! Who of those that connect is let in, and what becomes of the others.
+//! Admission: which connections are served, and how the others are turned away.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
@@ -8,23 +8,23 @@ use super::guests::{Guests, Place};
 use super::ledger::Ledger;
 use super::refusals::Refusals;
 
-/// A connection that was let in.
+/// An admitted connection.
 #[derive(Debug)]
 pub struct Guest {
-    /// It does not block.
+    /// The socket, which is non-blocking.
     pub stream: TcpStream,
-    /// Its other end.
+    /// The peer address.
     pub remote: SocketAddr,
-    /// Where it is counted.
+    /// The cell in which it is counted.
     pub place: Place,
 }
 
-/// Lets connections in, or turns them away.
+/// Admits connections, or turns them away.
 #[derive(Debug)]
 pub struct Reception<'a> {
     guests: &'a Guests,
     ledger: &'a Ledger,
-    /// What those are told that are turned away.
+    /// The message to those that are turned away.
     regret: Vec<u8>,
     refusals: Refusals,
 }
@@ -40,12 +40,12 @@ impl<'a> Reception<'a> {
         }
     }
 
-    /// The books of the server.
+    /// The server's ledger.
     pub fn ledger(&self) -> &'a Ledger {
         self.ledger
     }
 
-    /// Lets a connection in, unless its address has as many as it may.
+    /// Admits a connection, unless its address is at the limit.
     #[inline]
     pub fn let_in(&mut self, stream: TcpStream, remote: SocketAddr) -> Option<Guest> {
         if let Some(place) = self.guests.enter(remote.ip()) {
@@ -61,7 +61,7 @@ impl<'a> Reception<'a> {
         None
     }
 
-    /// Turns a connection away that was let in, but cannot be served.
+    /// Turns away a connection that was admitted but cannot be served.
     pub fn send_off(&mut self, guest: Guest, why: impl fmt::Display) {
         self.guests.leave(guest.place);
         self.turn_away(guest.stream, guest.remote, why);
@@ -72,12 +72,12 @@ impl<'a> Reception<'a> {
         self.refusals.refuse(stream, &self.regret);
     }
 
-    /// Closes what was turned away a moment ago; says when this is due again.
+    /// Closes refused connections whose time has come; returns when the next is due.
     pub fn tick(&mut self) -> Duration {
         self.refusals.tick()
     }
 
-    /// Closes what was turned away, though its moment is not over: there will be no time for it.
+    /// Closes all refused connections early, since the server is about to end.
     pub fn close_all(&mut self) {
         self.refusals.close_all();
     }

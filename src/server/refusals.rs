@@ -1,8 +1,8 @@
-//! How a connection is closed that is not served: cheaply, without waiting, and so that its client sees a clean end.
+//! Refusing a connection: cheaply, without blocking, and so that the client sees a clean end.
 //!
-//! The client is told, where the protocol has words for it, and the connection is half-closed. To close it at once
-//! would reset it as soon as the client's request arrives, and the client would not know what happened; so it is kept
-//! for a moment, in which nothing is done about it, and what arrived is thrown away at the end.
+//! The client gets an error message, if the protocol has one, and the connection is half-closed. Closing it right away
+//! would reset it as soon as the client's request arrives, and the client would never see the message. So the socket is
+//! kept open for a moment, unattended, and what has arrived is discarded at the end.
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
@@ -16,20 +16,20 @@ use crate::sys::socket::read;
 
 /// How long a connection is kept.
 const LINGER: Duration = Duration::from_millis(500);
-/// How many are kept; beyond that the oldest is closed earlier.
+/// How many are kept open; beyond that the oldest is closed early.
 const MOST: usize = 32;
-/// What is thrown away at once, and how often.
+/// Bytes discarded by one read, and the number of reads.
 const PART: usize = 4096;
 const PARTS: usize = 16;
 /// Nothing is to be done.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// The connections that are being refused.
+/// Connections that are being refused.
 #[derive(Debug, Default)]
 pub struct Refusals(VecDeque<(Instant, TcpStream)>);
 
 impl Refusals {
-    /// Refuses a connection, which must not block.
+    /// Refuses a connection, whose socket must be non-blocking.
     pub fn refuse(&mut self, stream: TcpStream, message: &[u8]) {
         if !message.is_empty() {
             // An empty socket takes so few bytes at once, or its client is gone.
@@ -42,7 +42,7 @@ impl Refusals {
         self.0.push_back((Instant::now() + LINGER, stream));
     }
 
-    /// Closes those whose time has come; says when the next one's will.
+    /// Closes those whose time has come; returns when the next is due.
     pub fn tick(&mut self) -> Duration {
         while let Some((end, _)) = self.0.front() {
             let left = end.saturating_duration_since(Instant::now());
@@ -61,8 +61,8 @@ impl Refusals {
         }
     }
 
-    /// Seldom called, and not to be a part of a loop that forks: there its buffer would only spread what that has on the
-    /// stack over more pages, each of which is copied for each child.
+    /// Not inlined: it is rare, and in a loop that forks its buffer would spread the loop's variables over more pages
+    /// of stack, each of which is copied for every child.
     #[cold]
     #[inline(never)]
     fn close_first(&mut self) {

@@ -1,4 +1,4 @@
-//! The letter box through which the processes of a server report to the owner of the state.
+//! The channel through which a server's processes report to the owner of the state.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,11 +9,11 @@ use crate::service::{Reports, Service, Session};
 use crate::sys::letters::{self, Received, Receiver, Sender, letters};
 use crate::sys::record::Record;
 
-/// What the sessions of a service report.
+/// What a service's sessions report.
 pub type ReportOf<S> = <<S as Service>::Session as Session>::Report;
 
-/// Both ends, which the parent has: without a sending end of its own the box would poll as hung up when no child is
-/// left. A service that never reports has none.
+/// Both ends. The parent keeps the sending end, too: without it the socket would poll as hung up whenever no child is
+/// left. A service that never reports has no channel.
 pub struct Channel<R> {
     ends: Option<(Sender<R>, Receiver<R>)>,
 }
@@ -51,8 +51,8 @@ impl<R: Record> Channel<R> {
         sender.send(report)
     }
 
-    /// Takes one report, if there is one, and the child that made it, for which the system vouches. What is none is
-    /// logged.
+    /// Receives one report, if there is one, with the pid of its sender, for which the kernel vouches. Malformed
+    /// reports are logged.
     ///
     /// # Errors
     /// As recvmsg(2).

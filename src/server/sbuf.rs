@@ -1,9 +1,9 @@
-//! A bounded buffer between a producer and many consumers: the textbook's sbuf, with an end.
+//! A bounded buffer between one producer and many consumers: CS:APP's `sbuf`, which can be closed.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A queue of at most so many items. Whoever removes waits for an item, whoever inserts waits for room.
+/// A bounded queue. Removing blocks while it is empty, inserting while it is full.
 #[derive(Debug)]
 pub struct Sbuf<T> {
     queue: Mutex<Queue<T>>,
@@ -33,7 +33,7 @@ impl<T> Sbuf<T> {
         }
     }
 
-    /// Appends an item; waits for room.
+    /// Appends an item; blocks while the buffer is full.
     pub fn insert(&self, item: T) {
         let is_full = |queue: &mut Queue<T>| queue.items.len() >= self.capacity;
         let queue = self.slots.wait_while(self.lock(), is_full);
@@ -43,7 +43,7 @@ impl<T> Sbuf<T> {
         self.items.notify_one();
     }
 
-    /// Takes the first item; waits for one. Nothing once the buffer is closed and empty.
+    /// Takes the first item; blocks while there is none. `None` once the buffer is closed and empty.
     pub fn remove(&self) -> Option<T> {
         let is_empty = |queue: &mut Queue<T>| queue.items.is_empty() && !queue.closed;
         let queue = self.items.wait_while(self.lock(), is_empty);
@@ -54,7 +54,7 @@ impl<T> Sbuf<T> {
         item
     }
 
-    /// Nothing will be inserted any more: whoever waits for an item is told.
+    /// Closes the buffer: nothing will be inserted any more, and consumers that wait are woken.
     pub fn close(&self) {
         self.lock().closed = true;
         self.items.notify_all();

@@ -1,8 +1,8 @@
-//! One connection that somebody else has accepted: what is left of the model of processes for `--inetd`.
+//! One connection that another program has accepted: the process model for `--inetd`.
 //!
-//! As ever a child serves the connection, and is confined; the parent reads nothing that a stranger sent. What the child
-//! reports is applied before it may reply: whoever connects after that is served by another process, which knows only
-//! what was written down.
+//! As always a confined child serves the connection, and the parent reads nothing that a stranger sent. What the child
+//! reports is applied before it may reply, since the next connection is served by another process, which knows only
+//! what was saved.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -28,20 +28,20 @@ use crate::sys::fork::{self, Kept};
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
 
-/// A connection, and its other end.
+/// A connection, and its peer.
 #[derive(Debug)]
 pub struct Accepted {
-    /// A socket of any kind that has two directions and does not block.
+    /// A non-blocking stream socket of any kind.
     pub socket: OwnedFd,
-    /// Who is at the other end.
+    /// The peer's address.
     pub remote: SocketAddr,
 }
 
-/// Serves a connection in a child, where `confine` runs first. The parent has what is reported applied by `apply`, and
-/// ends a connection of which that cannot be done.
+/// Serves a connection in a child, which runs `confine` first. The parent passes each report to `apply`; where that
+/// fails, the connection is ended.
 ///
 /// # Errors
-/// Those of `apply`, and where there is no process for the connection.
+/// Those of `apply`, and where the child cannot be forked.
 pub fn serve<S: Service>(
     accepted: Accepted,
     service: &S,
@@ -126,7 +126,7 @@ fn start<S: Service>(
     })
 }
 
-/// How the child has ended, if it has. Others that have are no matter of ours.
+/// How the child ended, if it has. Other children are reaped, and ignored.
 fn reap(children: &Children<()>, pid: Pid) -> io::Result<Option<End>> {
     while let Some((ended, end)) = children.reap()? {
         if ended == pid {

@@ -1,4 +1,4 @@
-//! How many connections there were, and how they ended; and the lines of the log that say so.
+//! Counts of connections by outcome, and the log lines about them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::logging;
 use crate::service::Outcome;
 
-/// Counts of connections, as they were at one moment.
+/// A snapshot of the counts of connections.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     accepted: u64,
@@ -19,7 +19,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// So many were let in and so many not, so many bytes were sent, and so they ended.
+    /// Connections admitted and turned away, bytes sent, and connections by outcome.
     pub fn of(
         accepted: u64,
         turned_away: u64,
@@ -34,12 +34,12 @@ impl Tally {
         }
     }
 
-    /// How many were let in.
+    /// Connections admitted.
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// How many were not.
+    /// Connections turned away.
     pub fn turned_away(&self) -> u64 {
         self.turned_away
     }
@@ -49,12 +49,12 @@ impl Tally {
         self.sent
     }
 
-    /// How many ended so.
+    /// Connections that ended with this outcome.
     pub fn ended(&self, outcome: Outcome) -> u64 {
         self.ended.get(&outcome).copied().unwrap_or_default()
     }
 
-    /// How many there are now.
+    /// Connections open now.
     pub fn live(&self) -> u64 {
         self.accepted.saturating_sub(self.ended.values().sum())
     }
@@ -96,7 +96,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What tells a connection from others in the log.
+/// Identifies a connection in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id {
     /// The process that serves it.
@@ -123,7 +123,7 @@ pub fn log_accept(id: Id, remote: SocketAddr) {
     );
 }
 
-/// Logs that a connection ended, and how; a crash is something that an operator must know.
+/// Logs that a connection ended, and how; a crash at a level that operators see.
 pub fn log_end(id: Id, remote: SocketAddr, outcome: Outcome, how: impl fmt::Display) {
     let level = match outcome {
         Outcome::Crashed => log::Level::Warn,

@@ -1,7 +1,7 @@
-//! A detached thread for each connection: the textbook's echoservert.
+//! A detached thread for each connection, as CS:APP's `echoservert`.
 //!
-//! Threads share the memory of the process: a report is applied by the thread whose session makes it, under a lock.
-//! Signals are left to the loop, and the process never forks.
+//! Threads share the memory of the process: a report is applied under a lock by the thread whose session makes it. Only
+//! the accept loop handles signals, and the process never forks.
 
 use std::io;
 use std::net::TcpListener;
@@ -18,7 +18,7 @@ use super::reception::Reception;
 use crate::service::Service;
 use crate::sys::signals::{self, Signals};
 
-/// The stack of a thread. The system gives it what it touches.
+/// The stack size of a thread, in bytes. Only the pages that it touches take memory.
 const STACK: usize = 512 << 10;
 
 /// Serves connections, a thread for each, until TERM or INT.

@@ -1,9 +1,9 @@
-//! Small responses that wait together are sent together.
+//! Batching: small responses that are pending together are sent together.
 //!
-//! A range of a file is best sent with sendfile(2), which copies nothing; but for a range of a few kilobytes the system
-//! calls cost more than the copy. A client that asks for many small blocks ahead gets many of them with one pread(2),
-//! for blocks that follow each other in the file, and one send(2). (sendmsg(2) would save a copy; but it can say who
-//! one is, and a confined process may not make it.)
+//! A range of a file is usually best sent with sendfile(2), which copies nothing; but for ranges of a few kilobytes the
+//! system calls cost more than the copy. A client that pipelines requests for small blocks gets many of them with one
+//! pread(2), where the blocks are adjacent in the file, and one send(2). (sendmsg(2) would save a copy; but it can
+//! forge the sender's identity, so confined processes may not call it.)
 
 use std::fs::File;
 use std::io;
@@ -21,7 +21,7 @@ use crate::service::{Chunk, Output};
 pub(super) const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 /// Ranges up to this size are copied.
 const SMALL: u64 = 16 << 10;
-/// The most that is sent at once, in bytes and in parts.
+/// The most that is sent at once, in bytes and in chunks.
 const TOGETHER: u64 = 128 << 10;
 const PARTS: usize = 256;
 
@@ -63,7 +63,7 @@ pub fn send(socket: &impl AsFd, output: &mut Output) -> Result<Option<usize>, Er
     Ok(Some(sent))
 }
 
-/// Whether a chunk belongs to those that are sent together; counts the bytes.
+/// Whether a chunk is small enough to be batched; adds its bytes.
 fn fits(total: &mut u64, chunk: &Chunk) -> Option<()> {
     *total += chunk.length();
     (chunk.length() <= SMALL && *total <= TOGETHER).then_some(())

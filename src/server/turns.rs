@@ -1,13 +1,13 @@
-//! Turns: how many connections are served at full speed at once, across the processes that serve them.
+//! Upload slots: how many connections send at full speed at once, across the processes that serve them.
 //!
-//! Where many share an uplink, each block takes long, and those that push hardest get the most. One after the other,
-//! blocks arrive sooner on average, and everybody gets as many.
+//! If all connections share an uplink evenly, each block takes long, and the most aggressive clients get the most.
+//! Served one after the other, blocks arrive sooner on average, and every client gets as many.
 //!
-//! Each connection that has a block to send has a seat in shared memory, which says since when it waits, when it was
-//! last seen alive, and whether it is sending. It goes when fewer than the limit are sending or have waited longer.
-//! Nobody hands out anything, and there is no lock: a seat that was not heard of for a moment does not count, be it
-//! that its process died or that its client takes nothing. Two that look at the same moment may both go; that is no
-//! harm.
+//! Each connection that has a block to send takes a seat in shared memory, which records since when it waits, when it
+//! was last seen alive, and whether it is sending. It may send when fewer connections than the limit are sending or
+//! have waited longer. There is no coordinator and no lock: a seat that has not been refreshed for a moment does not
+//! count, whether its process died or its client reads nothing. Two that look at the same moment may both start, which
+//! does no harm.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use crate::sys::shared::Shared;
 
-/// Connections that can wait; whoever finds no seat goes at once.
+/// The number of seats; a connection that finds none free sends at once.
 const SEATS: usize = 1024;
-/// A seat that was not heard of for so long does not count.
+/// A seat that was not refreshed for this long does not count.
 const STALE: Duration = Duration::from_millis(500);
-/// One that was not heard of for so long may be taken by another.
+/// A seat that was not refreshed for this long may be taken over.
 const ABANDONED: Duration = Duration::from_secs(60);
-/// How soon one that waits looks again: the sooner the fewer are before it.
+/// How soon a waiting connection looks again: the fewer are before it, the sooner.
 const LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
@@ -30,12 +30,12 @@ const LONGEST_LOOK: Duration = Duration::from_millis(100);
 pub struct Turns {
     at_once: usize,
     epoch: Instant,
-    /// Two numbers for each seat: since when it waits (0: it is free), and when it was heard of last, in nanoseconds
-    /// after the epoch; the lowest bit of the second says that it is sending.
+    /// Two numbers for each seat, in nanoseconds since the epoch: since when its connection waits (0: the seat is
+    /// free), and when it was last refreshed. The lowest bit of the second is set while it is sending.
     cells: Shared<AtomicU64>,
 }
 
-/// A connection that has a seat, or none while it has nothing to send.
+/// A connection's seat, or none while it has nothing to send.
 #[derive(Debug)]
 pub struct Turn<'a> {
     turns: &'a Turns,
@@ -44,10 +44,10 @@ pub struct Turn<'a> {
 }
 
 impl Turns {
-    /// So many connections go at once; at least one does.
+    /// At most this many connections send at once (at least one).
     ///
     /// # Errors
-    /// Where the memory cannot be had.
+    /// Where the memory cannot be mapped.
     pub fn new(at_once: usize) -> io::Result<Self> {
         Ok(Self {
             at_once: at_once.max(1),
@@ -91,7 +91,7 @@ impl Turns {
         })
     }
 
-    /// How many others are sending, or have waited longer.
+    /// The number of other connections that are sending, or have waited longer.
     fn before(&self, own: usize, now: u64) -> usize {
         let waiting_since = self.since(own).load(Ordering::Relaxed);
         (0..SEATS)
@@ -107,10 +107,10 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// Whether the connection may send now; otherwise when to ask again.
+    /// Whether the connection may send now.
     ///
     /// # Errors
-    /// With that moment.
+    /// When to ask again, where it may not.
     pub fn take(&mut self) -> Result<(), Instant> {
         let now = self.turns.now();
         if self.seat.is_none() {
@@ -130,7 +130,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Something was sent.
+    /// Refreshes the seat after something was sent.
     pub fn moved(&mut self) {
         if let Some(seat) = self.seat.filter(|_| self.sending) {
             self.turns
@@ -139,7 +139,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Nothing is left to send: the next one's turn.
+    /// Nothing is left to send: frees the seat for others.
     pub fn pass(&mut self) {
         self.sending = false;
         if let Some(seat) = self.seat.take() {

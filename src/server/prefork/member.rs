@@ -1,4 +1,4 @@
-//! A member of the pool: it accepts on its own, and serves one connection at a time.
+//! A member of the pool: accepts connections, and serves one at a time.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +20,12 @@ use crate::sys::poll::wait_readable;
 use crate::sys::{alarm, epoll, fork, signals};
 
 impl<'a, S: Service> Server<'a, S> {
-    /// Whoever lets clients in.
+    /// Admits connections.
     pub(super) fn reception(&self) -> Reception<'a> {
         Reception::new(self.guests, self.ledger, self.service.regret())
     }
 
-    /// The whole life of a member: accept, serve, accept, until it is asked to end.
+    /// The main loop of a member: accept, serve, repeat, until it is asked to end.
     pub(super) fn member(&self, seat: &AtomicU64, applied: &EventFd) -> io::Result<()> {
         fork::reseed();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;

@@ -1,4 +1,4 @@
-//! A report of a member, and on whose behalf it is made: the parent did not accept the connection.
+//! A member's report, with the client on whose behalf it is made: the parent did not accept that connection.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
