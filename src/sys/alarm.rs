@@ -1,22 +1,22 @@
-//! An alarm: the last resort against a process that does not end by itself.
+//! SIGALRM: the last resort against a process that does not end by itself.
 
 use std::time::Duration;
 
 use super::call::{Sysno, syscall};
 
-/// Ends this process by SIGALRM after so long, whatever it does then; in whole seconds, rounded up.
+/// Kills this process by SIGALRM after this time, whatever it does then; in whole seconds, rounded up.
 #[inline(always)]
 pub fn end_after(time: Duration) {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     set(libc::time_t::try_from(seconds.max(1)).unwrap_or(libc::time_t::MAX));
 }
 
-/// Calls that off.
+/// Cancels the alarm.
 pub fn cancel() {
     set(0);
 }
 
-/// alarm(2), which not every system has as a call of its own.
+/// alarm(2) by way of setitimer(2): not every architecture has it as a system call.
 #[inline(always)]
 fn set(seconds: libc::time_t) {
     let time = |tv_sec| libc::timeval { tv_sec, tv_usec: 0 };

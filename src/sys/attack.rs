@@ -1,4 +1,4 @@
-//! What a process would try that strangers have taken over: for the tests, in builds with the feature `faults` only.
+//! What a compromised process would try: for the tests, in builds with the feature `faults` only.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -9,21 +9,21 @@ use std::sync::{Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::unistd::getppid;
 
-/// Memory that this process only reads: where it begins, and its bytes.
+/// Read-only memory of this process: its address and length.
 static ONLY_READ: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 
-/// A port at which nobody listens, and to which no role has business.
+/// A port at which nobody listens, and to which no role may connect.
 const ELSEWHERE: u16 = 1;
-/// As many descriptors are looked at for the socket of reports.
+/// How many descriptors are searched for the report socket.
 const DESCRIPTORS: i32 = 64;
 
-/// Takes note of memory that is only to be read from now on.
+/// Registers read-only memory.
 pub fn note(start: usize, bytes: usize) {
     let mut noted = ONLY_READ.lock().unwrap_or_else(PoisonError::into_inner);
     noted.push((start, bytes));
 }
 
-/// Tries something, and logs what comes of it, as far as the process lives to tell. A deed that is no attack is none.
+/// Tries an attack, and logs its result, if the process survives. An unknown name is none.
 pub fn perform(place: &str, deed: &str) {
     let result = match deed {
         "open" => File::open("/etc/passwd").map(drop),
@@ -48,7 +48,7 @@ fn exec(program: &CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// The first memory that was noted.
+/// The first memory that was registered.
 fn victim() -> io::Result<(usize, usize)> {
     let noted = ONLY_READ.lock().unwrap_or_else(PoisonError::into_inner);
     noted.first().copied().ok_or(io::ErrorKind::NotFound.into())
@@ -69,7 +69,7 @@ fn mprotect() -> io::Result<()> {
     Ok(())
 }
 
-/// Empties the memory behind the mapping.
+/// Truncates the memory behind the mapping.
 fn remove() -> io::Result<()> {
     let (start, bytes) = victim()?;
     // SAFETY: as above.
@@ -77,7 +77,7 @@ fn remove() -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a letter in the name of another process, as root may.
+/// Sends a letter with another process's pid, as root may.
 fn forge() -> io::Result<()> {
     #[repr(C)]
     struct Stamp {

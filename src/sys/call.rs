@@ -1,13 +1,14 @@
-//! System calls in place: without a function of the C library.
+//! Inline system calls, without the C library.
 //!
-//! A process that was just forked has to map each part of the program that it comes to (64 KiB, mostly), and to unmap it at
-//! its end: a fork costs a few per cent more for each. Where a child that serves one connection asks the system for
-//! something, this is compiled into what asks. It also leaves `errno` alone, whose page would have to be copied.
+//! A process that was just forked takes a page fault for each part of the program that it reaches (usually 64 KiB), and
+//! unmaps it at its end: each makes a fork a few per cent more expensive. Where a child that serves one connection
+//! makes a system call, it is therefore compiled into the caller. It also leaves `errno` alone, whose page would have
+//! to be copied.
 
 use nix::errno::Errno;
 pub(super) use syscalls::{Sysno, syscall};
 
-/// What a system call came to.
+/// Converts the kernel's return value.
 #[inline(always)]
 pub(super) fn result(result: Result<usize, syscalls::Errno>) -> Result<usize, Errno> {
     match result {

@@ -10,8 +10,8 @@ use nix::sys::signal::SigSet;
 
 use super::poll::milliseconds;
 
-/// Waits, with only these signals blocked, until something is ready; answers its data. A signal ends the wait
-/// early, and the time at the latest, with nothing ready.
+/// Waits, with only these signals blocked, until a descriptor is ready; returns its data. Returns `None` where a signal
+/// or the timeout ended the wait.
 ///
 /// # Errors
 /// Where epoll_pwait(2) fails other than by a signal.

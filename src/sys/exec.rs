@@ -1,7 +1,7 @@
-//! What a command finds that this program runs for its user: the signals as any program expects them.
+//! Default signal handling for commands that this program runs for its user.
 //!
-//! This program blocks signals to take them from a descriptor, ignores some and handles another. What is ignored, and
-//! what is blocked, would stay so in the command. Its descriptors all close on exec.
+//! This program blocks signals to read them from a descriptor, ignores some and handles another. A command would
+//! inherit what is ignored or blocked. Descriptors need no care: all of them close on exec.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// Lets the command begin with all signals unblocked, and each with its default effect.
+/// Starts the command with all signals unblocked and at their default dispositions.
 pub fn with_default_signals(command: &mut Command) -> &mut Command {
     // SAFETY: between fork and exec the closure makes system calls that are safe there, and allocates nothing.
     unsafe { command.pre_exec(default_signals) }

@@ -1,7 +1,7 @@
 //! The one place that forks.
 //!
-//! A child runs a closure and can only leave through `_exit`: it never unwinds into its parent's code, never runs a
-//! destructor or flushes a buffer of its parent's. Before the closure runs,
+//! A child runs a closure and can leave only through `_exit`: it never unwinds into its parent's code, runs no
+//! destructor and flushes no buffer of its parent's. Before the closure runs,
 //!
 //! * the child has asked to die with its parent (`PR_SET_PDEATHSIG`), and has made sure that it still lives;
 //! * its signals are those that it is to have: see [`crate::sys::signals`];
@@ -23,10 +23,10 @@ use super::signals::{self, Signals};
 
 /// Exit status of a child that panicked (`EX_SOFTWARE`).
 pub const PANICKED: u8 = 70;
-/// Exit status of a child that could not even begin (`EX_OSERR`).
+/// Exit status of a child whose setup failed (`EX_OSERR`).
 const UNABLE: u8 = 71;
 
-/// Forks a process that does one thing and ends: one connection, one download, one file to hash.
+/// Forks a process for a single task: one connection, one download, one file to hash.
 ///
 /// It ignores INT, HUP, USR1 and PIPE; TERM, CHLD and ALRM have their default effects.
 ///
@@ -36,7 +36,7 @@ pub fn spawn_leaf(keep: &[BorrowedFd<'_>], body: impl FnOnce() -> u8) -> io::Res
     spawn_leaf_keeping(&Kept::of(keep), body)
 }
 
-/// The same for one that owns what it keeps, as its copy of the parent's memory does.
+/// Like [`spawn_leaf`], for a body that owns the descriptors it keeps, as its copy of the parent's memory does.
 ///
 /// # Errors
 /// As [`spawn_leaf`].
@@ -51,13 +51,14 @@ pub fn spawn_leaf_keeping(kept: &Kept, body: impl FnOnce() -> u8) -> io::Result<
 
 /// Forks a process that serves connections, with the descriptor `own` beside those of `kept`.
 ///
-/// It blocks what its parent blocks: INT, HUP and USR1, where the parent waits for them (see [`super::signals`]) and
-/// does not ignore them; and TERM but while it waits for a client, which it takes to mean that it is to finish. ALRM ends
-/// it (see [`super::alarm`]). There is no moment between the fork and its own dispositions, for it has none of its own.
+/// It blocks the signals that its parent blocks: INT, HUP and USR1, where the parent waits for them (see
+/// [`super::signals`]) and does not ignore them; and TERM except while it waits for a client, when TERM asks it to
+/// finish. ALRM ends it (see [`super::alarm`]). Signal dispositions are set up before the fork, so there is no moment
+/// at which they are wrong.
 ///
-/// Every connection pays for what is done here. A page that parent or child write to after the fork has to be copied,
-/// and one of the program that the child is the first to execute has to be mapped: each costs more than a system
-/// call. So this allocates nothing, and does not flush standard output: a server's loop has nothing to print.
+/// This is the hot path: every connection pays for it. A page that parent or child writes to after the fork is copied,
+/// and a part of the program that the child is first to execute is mapped; either costs more than a system call. So
+/// this does not allocate, and does not flush standard output, to which a server's loop writes nothing.
 ///
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
@@ -78,8 +79,8 @@ pub fn spawn_server(
     }
 }
 
-/// Descriptors that children of this process keep, made ready once for many forks. They are numbers only: whoever forks
-/// sees to it that they stay open, or children keep what has come to have such a number.
+/// The descriptors that children keep, prepared once for many forks. They are stored as numbers: the caller makes sure
+/// that they stay open, or children would keep whatever reuses such a number.
 #[derive(Debug)]
 pub struct Kept {
     ascending: Vec<RawFd>,
@@ -87,7 +88,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// These descriptors.
+    /// The set of these descriptors.
     pub fn new(descriptors: impl IntoIterator<Item = RawFd>) -> Self {
         let also = ALSO_KEPT.load(Ordering::Relaxed);
         let mut ascending: Vec<RawFd> = descriptors.into_iter().chain([also]).collect();
@@ -103,9 +104,9 @@ impl Kept {
     }
 }
 
-/// Forks a long-lived role with a poll loop and children of its own. It learns of TERM, CHLD and the signals in `also`
-/// through the [`Signals`] that `body` gets; INT, HUP, USR1 and PIPE it ignores otherwise, for they reach the whole
-/// group of a terminal.
+/// Forks a long-lived role that has a poll loop and children of its own. It receives TERM, CHLD and the signals in
+/// `also` through the [`Signals`] that `body` gets. It ignores INT, HUP, USR1 and PIPE otherwise, since a terminal
+/// sends them to its whole process group.
 ///
 /// # Errors
 /// Where fork(2) fails, which leaves nothing behind.
@@ -124,7 +125,7 @@ pub fn spawn_role(
     })
 }
 
-/// Forks a process that is to be something else than its parent is; `begin` runs in it with all signals blocked.
+/// Forks a process of another kind than its parent; `begin` runs in it with all signals blocked.
 fn spawn_other(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> io::Result<Pid> {
     assert_may_fork(parent);
     // What is still buffered would be printed twice.
@@ -141,7 +142,7 @@ fn spawn_other(parent: Pid, begin: impl FnOnce() -> io::Result<u8>) -> io::Resul
     Ok(pid_of(forked?))
 }
 
-/// Debug builds look whether `parent` is this process, and has no threads.
+/// In debug builds, asserts that `parent` is this process and is single-threaded.
 fn assert_may_fork(parent: Pid) {
     debug_assert_eq!(threads(), 1, "a process that forks has no threads");
     debug_assert_eq!(parent, getpid(), "it is the parent that forks");
@@ -151,24 +152,24 @@ fn pid_of(number: usize) -> Pid {
     Pid::from_raw(number as libc::pid_t)
 }
 
-/// fork(2) as the C library has it.
+/// fork(2) through the C library.
 fn full_fork() -> Result<usize, Errno> {
     // SAFETY: the process has one thread, so the child may go on as its parent would have. Whoever calls this lets it run
     // nothing but what it was made for, and end.
     Errno::result(unsafe { libc::fork() }).map(|pid| pid as usize)
 }
 
-/// fork(2) without what the C library adds for the sake of threads: the child would write to three pages only to reset
-/// locks that nobody holds, and to keep a thread id that nobody asks for. It must make no threads, for its C library
-/// would not know which of them it is.
+/// fork(2) without the C library's support for threads: with it, the child would write to three pages only to reset
+/// locks that nobody holds and to record a thread ID that nobody asks for. The child must not start threads, since its
+/// C library has the parent's thread ID.
 #[inline(always)]
 fn bare_fork() -> Result<usize, Errno> {
     // SAFETY: as above; with no flag but the signal for the parent, clone(2) is fork(2).
     result(unsafe { syscall!(Sysno::clone, libc::SIGCHLD, 0, 0, 0, 0) })
 }
 
-/// The first thing that a child does: it asks to be ended with its parent. Answers whether `parent` still lives;
-/// otherwise nobody would end this child.
+/// The first thing that a child does: it asks the kernel to kill it when its parent dies. Returns whether `parent` is
+/// still alive, for otherwise that signal never comes.
 #[inline(always)]
 fn die_with(parent: Pid) -> bool {
     // SAFETY: the call takes numbers only.
@@ -178,10 +179,10 @@ fn die_with(parent: Pid) -> bool {
     asked.is_ok() && now == Ok(parent.as_raw() as usize)
 }
 
-/// What a panic of a child comes to when it leaves the child's own code: the end.
+/// Ends the process where a panic would leave the child's own code.
 ///
-/// `catch_unwind` would do the same, but through a pointer to a function: what the child runs would be another part of
-/// the program, which each child would have to map.
+/// `catch_unwind` would do the same, but through a function pointer: the closure would be another part of the program,
+/// which each child would have to map.
 struct Barrier;
 
 impl Drop for Barrier {
@@ -193,13 +194,13 @@ impl Drop for Barrier {
 /// The descriptor that every child keeps, or -1.
 static ALSO_KEPT: AtomicI32 = AtomicI32::new(-1);
 
-/// Lets every child keep this descriptor too, which must stay open: where the log goes.
+/// Lets every child keep this descriptor, too: the log's. It must stay open.
 pub fn always_keep(fd: Option<BorrowedFd<'_>>) {
     ALSO_KEPT.store(fd.map_or(-1, |fd| fd.as_raw_fd()), Ordering::Relaxed);
 }
 
-/// Closes every descriptor above 2 that is neither in `kept` nor in `own`, each of which ascends. Close-on-exec is no help
-/// to a child that never execs.
+/// Closes every descriptor above 2 that is neither in `kept` nor in `own`, both in ascending order. Close-on-exec does
+/// not help a child that never calls exec.
 #[inline(always)]
 fn close_others(kept: &Kept, own: &[RawFd]) -> io::Result<()> {
     let kept = kept.ascending.as_slice();
@@ -235,7 +236,7 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
-/// Fails where this process has more than one thread: asked once before a loop that forks.
+/// Fails if this process has more than one thread. Checked once before a loop that forks.
 ///
 /// # Errors
 /// With the number of threads.
@@ -248,7 +249,7 @@ pub fn assert_single_threaded() -> io::Result<()> {
     }
 }
 
-/// Gives the random number generator of this process a state of its own: a fork copies it.
+/// Reseeds the random number generator of this process, whose state a fork copies.
 pub fn reseed() {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -1,6 +1,6 @@
-//! Which Landlock the kernel has; the rest is the crate's.
+//! Which version of Landlock the kernel supports; the crate `landlock` does the rest.
 
-/// The version of its interface, from 1 on; 0 where there is none, or it is switched off.
+/// The Landlock ABI version, from 1 on; 0 where it is missing or disabled.
 pub fn version() -> u32 {
     const VERSION: u32 = 1;
     // SAFETY: with this flag the call has no other argument, and answers a number.

@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 use nix::sys::mman::{MmapAdvise, madvise};
 use nix::unistd::{getpid, gettid};
 
-/// Makes this process one that is cheap to fork, which copies the tables of all memory that a process has, and each page
-/// that is written to while the child lives. What was allocated once and freed goes back to the system, and so does what
-/// the stack was needed for before; and nothing is noted any more that nobody reads (see [`super::rseq`]).
+/// Makes this process cheap to fork: fork(2) copies the page tables of all memory, and every page that is written to
+/// while the child lives. Freed heap memory and unused stack go back to the kernel, and restartable sequences are
+/// unregistered, which the kernel would keep writing to (see [`super::rseq`]).
 pub fn make_small() {
     settle();
     #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
@@ -34,11 +34,11 @@ pub fn settle() {
     }
 }
 
-/// Gives back to the system what was used of the stack below the frame of whoever calls this.
+/// Gives unused stack below the caller's frame back to the kernel.
 #[inline(never)]
 fn give_stack_back() {
     const PAGE: usize = 4096;
-    /// As far down as a program's start may have come.
+    /// The depth to which the program's start may have used the stack.
     const USED: usize = 256 << 10;
     // Another thread's stack may end anywhere, and something else may lie below it.
     if gettid() != getpid() {

@@ -1,11 +1,11 @@
-//! Descriptors that this process was started with: by a service manager (sd_listen_fds(3)).
+//! Socket activation: descriptors passed by a service manager (sd_listen_fds(3)).
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Takes the sockets that the service manager has passed to this process, if it has: once. No process that this one
-/// executes gets them.
+/// Takes the sockets that the service manager has passed to this process, if any; call it once. Programs that this
+/// process executes do not inherit them.
 ///
 /// # Errors
 /// Where the variables `LISTEN_PID` and `LISTEN_FDS` make no sense, or name what is not open.

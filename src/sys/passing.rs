@@ -1,4 +1,4 @@
-//! Descriptors that are handed from one process to another through a Unix socket (`SCM_RIGHTS`).
+//! Passing descriptors to another process over a Unix socket (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -12,19 +12,19 @@ use nix::sys::socket::{
 
 /// The longest message, in bytes.
 pub const MAX_MESSAGE: usize = 128;
-/// The most descriptors that go with a message.
+/// The most descriptors in one message.
 pub const MAX_DESCRIPTORS: usize = 8;
 
 /// A message and its descriptors.
 #[derive(Debug)]
 pub struct Passed {
-    /// What was said.
+    /// The message.
     pub bytes: Vec<u8>,
-    /// In the order in which they were sent.
+    /// The descriptors, in the order in which they were sent.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Two ends of a connection that keeps messages apart, and on which nobody waits.
+/// A socket pair that keeps message boundaries and never blocks.
 ///
 /// # Errors
 /// Where the system has no descriptor left.
@@ -38,10 +38,10 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// Sends a message with these descriptors, of which the receiver gets copies.
+/// Sends a message with these descriptors; the receiver gets duplicates.
 ///
 /// # Errors
-/// Where there is no room now (`WouldBlock`), or nobody will ever receive it.
+/// `WouldBlock` where the buffer is full; and where the other end is closed.
 pub fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -57,7 +57,7 @@ pub fn send(
     Ok(())
 }
 
-/// Takes one message, if there is one.
+/// Receives one message; `None` once the other end is closed.
 ///
 /// # Errors
 /// As recvmsg(2), and where a message was too long.

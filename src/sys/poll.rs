@@ -11,11 +11,11 @@ use nix::sys::time::TimeSpec;
 use super::call::{Sysno, result, syscall};
 use super::signals::blocked_while_waiting;
 
-/// The size of a set of signals as the system has it, in bytes.
+/// The size of the kernel's signal set, in bytes.
 const SIGNAL_SET: usize = 8;
 
-/// Waits until a descriptor is ready or `timeout` is over; says which are ready, in order. A signal ends the wait
-/// early, with none ready. Errors and hang-ups count as ready: the read or write that follows tells.
+/// Waits until a descriptor is ready or `timeout` is over; returns which are ready, in order. A signal ends the wait
+/// early, with none ready. Errors and hang-ups count as ready; the read or write that follows reports them.
 ///
 /// # Errors
 /// Where poll(2) fails other than by a signal.
@@ -68,8 +68,8 @@ pub fn wait_or_wake(
 /// The most that [`wait_few`] waits for.
 pub const FEW: usize = 64;
 
-/// As [`wait_readable`], without a timeout that may be missing and without allocating: for loops that fork, where each
-/// page of memory that is written to has to be copied. Answers a bit for each of at most [`FEW`] descriptors.
+/// As [`wait_readable`], with a mandatory timeout and without allocating, for loops that fork: there every page that is
+/// written to has to be copied. Returns a bit for each of at most [`FEW`] descriptors.
 ///
 /// # Errors
 /// Where poll(2) fails other than by a signal.
@@ -116,7 +116,7 @@ pub fn hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(polled[0].any().unwrap_or(true))
 }
 
-/// Rounds up: a deadline is never missed by waking too early and spinning.
+/// Rounds up, so that the loop does not wake just before a deadline and spin.
 pub(super) fn milliseconds(timeout: Duration) -> PollTimeout {
     let milliseconds = timeout.as_micros().div_ceil(1000);
     PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
@@ -125,15 +125,15 @@ pub(super) fn milliseconds(timeout: Duration) -> PollTimeout {
 /// How a wait for one descriptor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// It is ready, or failed.
+    /// It is ready, or in an error state.
     Ready,
     /// The deadline has passed.
     TimedOut,
-    /// A signal came, or whoever waits was woken otherwise.
+    /// A signal arrived, or the waiter was woken in another way.
     Interrupted,
 }
 
-/// Waits for one descriptor, which is the only moment at which a child that serves connections takes a TERM.
+/// Waits for one descriptor. This is the only place where a child that serves connections can receive SIGTERM.
 ///
 /// # Errors
 /// Where poll(2) fails other than by a signal.

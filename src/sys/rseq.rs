@@ -1,24 +1,24 @@
-//! Restartable sequences, which nothing here uses.
+//! Restartable sequences (rseq(2)), which are unregistered because nothing here uses them.
 //!
-//! The C library registers a place (rseq(2)) in which the system notes the processor that a thread runs on, each time
-//! that it has moved. It lies among what belongs to the thread: after a fork the page is copied for the parent, and for
-//! the child as well, only for that note. A loop that forks for each connection does without.
+//! The C library registers a structure in thread-local storage to which the kernel writes the number of the current
+//! processor each time the thread has migrated. After a fork that write copies the page, in the parent and in the
+//! child. A loop that forks for each connection does without.
 
 use std::arch::{asm, global_asm};
 
 use super::call::{Sysno, syscall};
 
-/// The sizes with which C libraries register the place: that of the structure when it was new, and its next alignment.
+/// The sizes with which C libraries register the structure: its original one, and its next alignment.
 const SIZES: [usize; 2] = [32, 64];
-/// To take a registration back (`RSEQ_FLAG_UNREGISTER`).
+/// Unregisters (`RSEQ_FLAG_UNREGISTER`).
 const UNREGISTER: usize = 1;
-/// What the C library has registered with it, by which the system knows that it is the same (`RSEQ_SIG`).
+/// The signature with which the C library has registered it, which must be repeated (`RSEQ_SIG`).
 const SIGNATURE: usize = 0x5305_3053;
 
 // Where the place lies is known since glibc 2.35; other C libraries have no such symbol, and register nothing.
 global_asm!(".weak __rseq_offset");
 
-/// Takes the registration of this thread back. The C library asks the system instead wherever it would have looked.
+/// Unregisters this thread. The C library then asks the kernel wherever it would have read the structure.
 pub fn unregister() {
     let offset: *const isize;
     let thread: usize;

@@ -1,18 +1,18 @@
-//! seccomp(2): what a process may ask of the system.
+//! seccomp(2): filters of system calls.
 
 use std::io;
 
 use nix::errno::Errno;
 use seccompiler::sock_filter;
 
-/// What seccomp(2) takes.
+/// The argument of seccomp(2) (`sock_fprog`).
 #[repr(C)]
 struct Program {
     length: libc::c_ushort,
     instructions: *const sock_filter,
 }
 
-/// Whether the system has filters that end a process.
+/// Whether the kernel supports filters that kill a process.
 pub fn is_available() -> bool {
     let action: u32 = libc::SECCOMP_RET_KILL_PROCESS;
     // SAFETY: the operation reads a number, which outlives the call.
@@ -27,11 +27,11 @@ pub fn is_available() -> bool {
     result == 0
 }
 
-/// Puts this process, which has one thread, and all that it forks under a filter, for ever. It must not gain privileges
-/// any more (`no_new_privs`).
+/// Installs a filter for this single-threaded process and its future children, irrevocably. It must have `no_new_privs`
+/// set.
 ///
-/// The filter asks for no mitigation of speculation beyond that of the machine: what would be slowed down for it is a
-/// process whose secrets are its own.
+/// It does not enable mitigations of speculative execution beyond the machine's defaults
+/// (`SECCOMP_FILTER_FLAG_SPEC_ALLOW`): they would slow down a process that has no secrets but its own.
 ///
 /// # Errors
 /// As seccomp(2).

@@ -1,11 +1,10 @@
-//! Memory that a process shares with the children it will fork: an anonymous `MAP_SHARED` mapping of atomics.
+//! Memory that a process shares with its future children: an anonymous `MAP_SHARED` mapping of atomics.
 //!
-//! A forked child sees its parent's ordinary memory as it was at the fork; what it must see change lies here. There
-//! is one writer (the owner of what it means) and there are many readers, and no lock that a dying process could
-//! keep. It also keeps fork(2) cheap: private memory that was touched costs page tables to copy, shared memory does
-//! not.
+//! A forked child has a snapshot of its parent's ordinary memory; what must stay visible to it lies here. There is one
+//! writer, the owner of the data, and there are many readers, and no lock that a dying process could keep. It also
+//! keeps fork(2) cheap: page tables are copied for private memory that was touched, but not for shared memory.
 //!
-//! Who may write is not left to good manners where it matters ([`Shared::guarded`], [`Shared::protect`]).
+//! Where it matters, the hardware enforces who may write ([`Shared::guarded`], [`Shared::protect`]).
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -23,17 +22,17 @@ use nix::sys::mman::{
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
-/// The memory is not to be executed: nix has no name for it.
+/// Memory that is never executed (`MFD_NOEXEC_SEAL`): nix has no name for it.
 const NOEXEC: MFdFlags = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
 
-/// From now on nobody can map the memory to be written; who has done so keeps that. Before Linux 5.1 there is no such seal:
-/// then mappings to be read are that until somebody asks for more.
+/// Seals the memory against new writable mappings; existing ones stay writable. Linux before 5.1 lacks this seal:
+/// there, read-only mappings can be made writable again.
 fn seal(fd: &OwnedFd) {
     let seals = SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL;
     let _ = fcntl(fd, FcntlArg::F_ADD_SEALS(seals));
 }
 
-/// Types of which all-zero bytes are a value, that may change under a reader, and that need no destructor.
+/// Types for which all-zero bytes are a valid value, that may change under a reader, and that need no destructor.
 ///
 /// # Safety
 /// All three must hold.
@@ -44,15 +43,15 @@ unsafe impl SharedCell for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl SharedCell for AtomicU64 {}
 
-/// A slice of atomics, all zero at first, that this process and its later children see the same.
+/// A slice of atomics, initially zero, that this process shares with its future children.
 #[derive(Debug)]
 pub struct Shared<T: SharedCell> {
-    /// Where it is read.
+    /// The mapping for reading.
     start: NonNull<T>,
-    /// Where it is written: the same place, or another mapping of the same memory.
+    /// The mapping for writing: the same one, or another of the same memory.
     writing: NonNull<T>,
     len: usize,
-    /// By which it can be handed to a process that was forked before.
+    /// The descriptor with which it can be passed to a process that was forked before.
     fd: Option<OwnedFd>,
 }
 
@@ -62,7 +61,7 @@ unsafe impl<T: SharedCell> Send for Shared<T> {}
 unsafe impl<T: SharedCell> Sync for Shared<T> {}
 
 impl<T: SharedCell> Shared<T> {
-    /// Maps `len` zeros. Memory is only taken for what is touched.
+    /// Maps `len` zeros. Pages that are never touched take no memory.
     ///
     /// # Errors
     /// Where the address space or the system's limits do not allow it.
@@ -86,8 +85,8 @@ impl<T: SharedCell> Shared<T> {
         })
     }
 
-    /// As [`Shared::new`], for memory that is to be handed to processes that were forked before: see
-    /// [`Shared::descriptor`]. Only this process and its later children can write to it.
+    /// As [`Shared::new`], for memory that can be passed to processes that were forked before: see
+    /// [`Shared::descriptor`]. Only this process and its future children can write to it.
     ///
     /// # Errors
     /// As [`Shared::new`], and where the system has no descriptor left.
@@ -103,7 +102,7 @@ impl<T: SharedCell> Shared<T> {
         })
     }
 
-    /// Memory that another process handed over, to be read only: a write to it ends the process.
+    /// Maps memory that another process passed, for reading only: a write kills the process.
     ///
     /// # Errors
     /// Where it is not what [`Shared::passable`] makes, of this length.
@@ -124,14 +123,15 @@ impl<T: SharedCell> Shared<T> {
         })
     }
 
-    /// What another process makes the same memory of with [`Shared::passed`]; nothing where it cannot.
+    /// The descriptor from which another process maps the same memory with [`Shared::passed`]; `None` where it cannot
+    /// be passed.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// As [`Shared::new`], for what only this process may write: it alone has a second mapping for that
-    /// ([`Shared::writing`]), which is not inherited. The one that is read can never be made writable: the memory is
-    /// sealed before it is mapped, and its descriptor closed. None of this costs a fork anything.
+    /// As [`Shared::new`], for memory that only this process may write to: it alone has a second, writable mapping
+    /// ([`Shared::writing`]), which children do not inherit. The mapping for reading can never be made writable: the
+    /// memory is sealed before it is mapped, and its descriptor closed. None of this makes a fork more expensive.
     ///
     /// # Errors
     /// As [`Shared::new`], and where no descriptor is left for a moment.
@@ -141,8 +141,8 @@ impl<T: SharedCell> Shared<T> {
         Ok(guarded)
     }
 
-    /// The same with a descriptor that stays open, to be handed to processes that were forked before: the seal holds for
-    /// them too.
+    /// Like [`Shared::guarded`], with a descriptor that stays open and can be passed to processes that were forked
+    /// before: the seal binds them, too.
     ///
     /// # Errors
     /// As [`Shared::new`], and where the system has no descriptor left.
@@ -164,7 +164,8 @@ impl<T: SharedCell> Shared<T> {
         })
     }
 
-    /// Memory with a descriptor. It never becomes shorter: nobody who maps it can be made to touch what is not there.
+    /// Creates memory with a descriptor. It is sealed against shrinking, so that no mapping can come to lie beyond its
+    /// end.
     fn sealable(len: usize) -> io::Result<OwnedFd> {
         let bytes = Self::bytes(len).ok_or(io::ErrorKind::OutOfMemory)?;
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
@@ -187,14 +188,14 @@ impl<T: SharedCell> Shared<T> {
         Ok(start.cast())
     }
 
-    /// The cells, to be written. Of guarded memory only the process that made it may ask: its children do not have the
-    /// mapping.
+    /// The cells, for writing. For guarded memory only the process that made it may call this: its children do not have
+    /// the mapping.
     pub fn writing(&self) -> &[T] {
         // SAFETY: as for reading, in the owner. What a child runs gets no hold of what the owner writes with.
         unsafe { std::slice::from_raw_parts(self.writing.as_ptr(), self.len) }
     }
 
-    /// From now on children do not inherit it: a fork has less to copy.
+    /// Excludes it from the memory of future children, which makes a fork cheaper.
     ///
     /// # Errors
     /// As madvise(2).
@@ -206,7 +207,7 @@ impl<T: SharedCell> Shared<T> {
         Ok(())
     }
 
-    /// From now on this process and its children only read here.
+    /// Makes it read-only for this process and its future children.
     ///
     /// # Errors
     /// As mprotect(2).

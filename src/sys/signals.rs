@@ -1,10 +1,10 @@
 //! Signals, turned into something that `poll(2)` can wait for.
 //!
-//! A loop that owns [`Signals`] blocks those that it waits for and takes them from a signalfd(2): no handler runs in
-//! it, nothing is interrupted, and what only a child got is no matter of its parent's.
+//! A loop that owns [`Signals`] blocks the signals that it waits for and reads them from a signalfd(2): no handler
+//! runs, and no system call is interrupted. What was sent to a child alone does not concern its parent.
 //!
-//! The loop may have a [`Watcher`], who is to know whether it lives and what it is at. The loop itself tells, where it
-//! looks at its signals: one that hangs tells nothing, and a connection costs nothing.
+//! The loop may have a [`Watcher`], such as a service manager's watchdog. The loop itself notifies it whenever it reads
+//! its signals, so that a loop that hangs stays silent; and this costs nothing for a connection.
 
 use std::cell::Cell;
 use std::fmt;
@@ -24,64 +24,64 @@ use nix::unistd::read;
 
 use super::call::{Sysno, syscall};
 
-/// What signalfd(2) says of one signal, in bytes.
+/// The size of a `signalfd_siginfo`, in bytes.
 const RECORD: usize = size_of::<libc::signalfd_siginfo>();
-/// Signals that are read at once. Those that wait for more than one are few: one system call empties the descriptor.
+/// Signals fetched by one read. More are seldom pending, so one system call usually empties the descriptor.
 const RECORDS: usize = 4;
 
-/// The signals that ask a loop to stop, a bit for each.
+/// The signals that ask a loop to stop, as a bit set.
 const STOPPING: u64 = 1 << Signal::SIGTERM as u64 | 1 << Signal::SIGINT as u64;
-/// A loop has more to do than to say that it lives.
+/// The least interval between two notifications that the loop is alive.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// Set in a child that serves connections once it was asked to end.
+/// Set in a child that serves connections, once it was asked to end.
 static FINISH: AtomicBool = AtomicBool::new(false);
 
-/// What such a child blocks while it waits. Made before it is forked: see [`super::fork::spawn_server`].
+/// The mask of such a child while it waits; prepared before the fork: see [`super::fork::spawn_server`].
 static WHILE_WAITING: OnceLock<SigSet> = OnceLock::new();
 
-/// The signals that a loop waits for.
+/// The signals for which a loop waits.
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
     caught: SigSet,
-    /// Those that arrived and were not taken, a bit for each.
+    /// Signals that have arrived and were not taken yet, as a bit set.
     arrived: Cell<u64>,
     watch: Option<Watch>,
 }
 
-/// Somebody who is to know what a loop does, told by the loop itself.
+/// An observer of the loop's state, notified by the loop itself.
 pub trait Watcher: fmt::Debug {
-    /// The loop lives.
+    /// The loop is alive.
     fn lives(&self);
-    /// The loop was asked to stop, and goes about it.
+    /// The loop was asked to stop, and is stopping.
     fn stopping(&self) {}
-    /// The loop begins to look at its configuration again.
+    /// The loop starts to reload its configuration.
     fn reloading(&self) {}
-    /// The loop has done that.
+    /// The loop has reloaded its configuration.
     fn reloaded(&self) {}
 }
 
-/// A watcher, and when it is told that the loop lives.
+/// A watcher, and when it is next told that the loop is alive.
 #[derive(Debug)]
 struct Watch {
     watcher: Rc<dyn Watcher>,
     beat: Option<Beat>,
 }
 
-/// A clock that wakes the loop, whatever it waits for.
+/// A timer that wakes the loop, whatever else it waits for.
 #[derive(Debug)]
 struct Beat {
     timer: TimerFd,
     every: Duration,
-    /// When the timer is due next, or a moment before: until then it need not be read.
+    /// A moment shortly before the timer expires; until then it need not be read.
     due: Cell<Instant>,
-    /// Readable when the timer or the signals are.
+    /// An epoll descriptor, readable when the timer or the signals are.
     both: Epoll,
 }
 
 impl Signals {
-    /// Catches these signals from now on; they stay blocked.
+    /// Starts to catch these signals; they stay blocked.
     ///
     /// # Errors
     /// Where the system has no descriptor left.
@@ -101,7 +101,7 @@ impl Signals {
         })
     }
 
-    /// Tells `watcher` from now on what the loop does, and `every` so long that it lives.
+    /// Notifies `watcher` from now on, and every `every` that the loop is alive.
     ///
     /// # Errors
     /// Where the system has no descriptor left.
@@ -111,14 +111,14 @@ impl Signals {
         Ok(Self { watch, ..self })
     }
 
-    /// Unblocks all signals but these: a process that was just forked has all of them blocked.
+    /// Unblocks all signals but these; a process that was just forked has all of them blocked.
     pub(super) fn unblock_others(&self) -> io::Result<()> {
         self.caught.thread_set_mask()?;
         Ok(())
     }
 
-    /// Takes note of what arrived, so that the descriptor is not readable any more: call it when it is, before
-    /// [`Signals::take`], and look at everything that a signal may mean before the next wait.
+    /// Reads the signals that have arrived, so that the descriptor is not readable any more. Call it when the
+    /// descriptor is readable, before [`Signals::take`], and handle every signal before the next wait.
     pub fn clear(&self) {
         let before = self.arrived.get();
         self.read();
@@ -147,7 +147,7 @@ impl Signals {
         }
     }
 
-    /// Whether `signal` arrived since this was asked last.
+    /// Whether `signal` arrived since the last call for it.
     pub fn take(&self, signal: Signal) -> bool {
         let (bit, arrived) = (1 << signal as u64, self.arrived.get());
         if arrived & bit != 0 {
@@ -156,7 +156,7 @@ impl Signals {
         arrived & bit != 0
     }
 
-    /// Looks at the configuration again, as was asked for.
+    /// Reloads the configuration, and tells the watcher when that starts and ends.
     pub fn reloading<T>(&self, reload: impl FnOnce() -> T) -> T {
         let watcher = self.watch.as_ref().map(|watch| &watch.watcher);
         watcher.inspect(|watcher| watcher.reloading());
@@ -165,7 +165,7 @@ impl Signals {
         reloaded
     }
 
-    /// The first of these signals that arrived since this was asked last.
+    /// The first of these signals that has arrived since it was last taken.
     pub fn take_any(&self, signals: &[Signal]) -> Option<Signal> {
         signals.iter().copied().find(|signal| self.take(*signal))
     }
@@ -199,7 +199,7 @@ impl Beat {
         })
     }
 
-    /// Whether it is time to show a sign of life; not again until it is time again.
+    /// Whether it is time to tell the watcher that the loop is alive; if so, starts the next interval.
     fn is_due(&self) -> bool {
         // Signals come far more often: they cost no look at the timer.
         if Instant::now() < self.due.get() {
@@ -218,8 +218,8 @@ impl Beat {
     }
 }
 
-/// Lets writes that fail say so, instead of ending the process: to a closed pipe (PIPE, which Rust ignores already) and
-/// beyond the limit of a file's size (XFSZ). Children inherit it.
+/// Makes failing writes return an error instead of killing the process: writes to a closed pipe (SIGPIPE, which Rust
+/// already ignores) and beyond the file size limit (SIGXFSZ). Children inherit this.
 ///
 /// # Errors
 /// As sigaction(2).
@@ -228,8 +228,8 @@ pub fn let_writes_fail() -> io::Result<()> {
     set(Signal::SIGXFSZ, SigHandler::SigIgn)
 }
 
-/// Whether this process ignores `signal`, as it may have from its start (nohup(1)). A loop that waits for one gets it all
-/// the same, for what is blocked is not thrown away: so look before.
+/// Whether this process ignores `signal`, perhaps since it was started (nohup(1)). A loop that waits for the signal would
+/// get it all the same, since a blocked signal is not discarded; so check first.
 pub fn is_ignored(signal: Signal) -> bool {
     // SAFETY: an action of zero bytes is one: the default, without flags.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -238,8 +238,9 @@ pub fn is_ignored(signal: Signal) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// In a forked role: a terminal's Ctrl-C or hang-up reaches the whole group, and its parent will say what to do. What
-/// the role waits for itself is left as it is: one that the parent has sent already would be thrown away.
+/// For a forked role: Ctrl-C or a hang-up of the terminal reaches the whole process group, but the parent decides what
+/// to do. Signals for which the role itself waits are left alone: ignoring one would discard it where the parent has
+/// sent it already.
 pub(super) fn ignore_terminal_signals(awaited: &[Signal]) -> io::Result<()> {
     let signals = [
         Signal::SIGPIPE,
@@ -253,7 +254,7 @@ pub(super) fn ignore_terminal_signals(awaited: &[Signal]) -> io::Result<()> {
     Ok(())
 }
 
-/// In a forked leaf: nothing is as it is in a loop.
+/// For a forked leaf, which has no loop that waits for signals.
 pub(super) fn become_leaf() -> io::Result<()> {
     ignore_terminal_signals(&[])?;
     for signal in [Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGALRM] {
@@ -262,11 +263,11 @@ pub(super) fn become_leaf() -> io::Result<()> {
     Ok(())
 }
 
-/// For the children that will serve connections: TERM means to finish the response and to end. It gets through only
-/// while such a child waits, with the mask [`blocked_while_waiting`], so that it cannot fall between a look and a wait. The
-/// parent, which blocks it, never runs the handler.
+/// For children that serve connections: TERM asks to finish the response and to end. It is unblocked only while such a
+/// child waits, with the mask [`blocked_while_waiting`], so that it cannot be missed between a check and the wait. The
+/// parent blocks it, and never runs the handler.
 ///
-/// An alarm ends such a child at any time: whoever started the program may have ignored or blocked it.
+/// SIGALRM must end such a child at any time, even if it was ignored or blocked when the program was started.
 fn finish_on_term() -> io::Result<()> {
     extern "C" fn on_term(_: libc::c_int) {
         FINISH.store(true, Ordering::Relaxed);
@@ -277,7 +278,7 @@ fn finish_on_term() -> io::Result<()> {
     set(Signal::SIGTERM, SigHandler::Handler(on_term))
 }
 
-/// What a child that serves connections blocks while it waits: all but what asks it to end, and what makes it.
+/// The signal mask of a child that serves connections while it waits: all signals but those that ask it to end.
 pub fn blocked_while_waiting() -> &'static SigSet {
     WHILE_WAITING.get_or_init(|| {
         let mut blocked = SigSet::all();
@@ -287,17 +288,18 @@ pub fn blocked_while_waiting() -> &'static SigSet {
     })
 }
 
-/// In a thread that works for a loop: signals are for the loop, also those that it does not wait for.
+/// For a worker thread of a loop: all signals are blocked, so that the loop's thread gets them.
 pub fn leave_to_the_loop() {
     let _ = SigSet::all().thread_block();
 }
 
-/// Whether this child was asked to end, as far as a signal got through to it.
+/// Whether this child was asked to end, by a signal that was delivered already.
 pub fn asked_to_finish() -> bool {
     FINISH.load(Ordering::Relaxed)
 }
 
-/// Whether this child is being asked to end: a wait for what is ready at once lets no signal through.
+/// Whether this child was asked to end, by a signal that may still be pending: a wait that does not block delivers
+/// none.
 pub fn is_term_pending() -> bool {
     // As the system has it: a bit for each signal, from 1 on.
     let mut pending = 0_u64;
@@ -306,7 +308,7 @@ pub fn is_term_pending() -> bool {
     asked.is_ok() && pending & 1 << (Signal::SIGTERM as u64 - 1) != 0
 }
 
-/// Dies of `signal`, as a program does that cleaned up after it, so that its parent sees the truth.
+/// Dies of `signal`, as a program should that has cleaned up after it, so that its parent sees the true cause.
 pub fn die_of(signal: Signal) -> ! {
     let _ = set(signal, SigHandler::SigDfl);
     let _ = SigSet::all().thread_unblock();

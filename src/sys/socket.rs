@@ -1,5 +1,5 @@
-//! `accept4(2)` with the flags that `std` does not set, `read(2)` into memory that is not cleared first, `send(2)`, and an
-//! option of sockets that nobody wraps.
+//! `accept4(2)` with flags that `std` does not set, `read(2)` into uninitialised memory, `send(2)`, and a socket option
+//! that nix lacks.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,11 +11,11 @@ use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage};
 
 use super::call::{Sysno, result, syscall};
 
-/// Where a client of a Unix socket connects from: from this machine, and from no port.
+/// The address given to clients of a Unix socket: this machine, and no port.
 const HERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
-/// Takes a connection that waits. The new socket does not block: one system call less for each connection than to say
-/// so later.
+/// Accepts a pending connection. The new socket is non-blocking from the start, which saves a system call for each
+/// connection.
 ///
 /// # Errors
 /// As accept(2), and where the address is of a family other than IPv4, IPv6 and Unix.
@@ -56,11 +56,11 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// Lets the system take no more than so many bytes that the network has not taken: a socket with more does not poll
+/// Limits the unsent data in the socket's send buffer (`TCP_NOTSENT_LOWAT`): with more than that it does not poll
 /// writable.
 ///
 /// # Errors
-/// Where the system does not know the option.
+/// Where the kernel does not support the option.
 pub fn set_unsent_limit(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     let value = &raw const bytes;
     let length = size_of::<u32>() as libc::socklen_t;
@@ -81,7 +81,7 @@ pub fn set_unsent_limit(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     }
 }
 
-/// Reads once, without touching memory that is not needed; answers what was read, nothing at the end of input.
+/// Reads once, without clearing the buffer first. Returns what was read; nothing at the end of input.
 ///
 /// # Errors
 /// As read(2).
@@ -103,7 +103,7 @@ pub fn read<'a>(
     Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), n) })
 }
 
-/// Sends as many of these bytes as the socket takes; a client that is gone is an error, not a signal.
+/// Sends as many of these bytes as the socket takes. A closed connection is an error, not a SIGPIPE.
 ///
 /// # Errors
 /// As send(2).

@@ -1,8 +1,7 @@
 //! Memory that children do not inherit (`MADV_DONTFORK`).
 //!
-//! A fork copies nothing of it, and neither does its owner when it goes on writing, as it has to copy each other page
-//! that it shares with a child until one of both writes. A child that is talked into reading or writing where it should
-//! not has none of it: touching it ends the child.
+//! A fork does not copy it, and the owner can go on writing to it for free; any other page that it shares with a child
+//! is copied at the first write. A compromised child cannot read or modify it either: touching it kills the child.
 
 use std::alloc::Layout;
 use std::num::NonZeroUsize;
@@ -11,10 +10,11 @@ use std::ptr::NonNull;
 use allocator_api2::alloc::{AllocError, Allocator};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-/// What mmap(2) aligns to, at least.
+/// The least alignment of mmap(2).
 const ALIGNMENT: usize = 4096;
 
-/// Allocates such memory, a mapping for each allocation: for few and large ones, which grow seldom.
+/// An allocator of such memory. Each allocation is a mapping of its own, so it is meant for few and large ones that
+/// seldom grow.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Uninherited;
 
