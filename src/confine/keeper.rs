@@ -1,5 +1,4 @@
-//! A keeper: a process outside of the confinement that starts the helpers of a confined process, and starts again
-//! each that ended.
+//! A keeper: an unconfined process that starts the helpers of a confined process, and restarts each that dies.
 //!
 //! ```text
 //! tracker    confined, with a child for each connection
@@ -10,10 +9,10 @@
 //!    └─ who tells how it is       crate::status::reporter
 //! ```
 //!
-//! A confined process cannot start them: what it forks is confined as it is. The keeper has both ends of no
-//! conversation, but the helper's end of each, so that what was asked while a helper was dead is there for the next
-//! one. All of them end with the confined process. Where the keeper itself is killed they end, too, and the confined
-//! process finds the other ends of its conversations closed.
+//! A confined process cannot start helpers itself: what it forks is as confined as it is. The keeper holds the helpers'
+//! ends of the sockets, never both ends, so that a request made while a helper is dead is there for its successor. All
+//! of them end with the confined process. If the keeper is killed, the helpers die, too, and the confined process finds
+//! the sockets closed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,32 +27,32 @@ use crate::sys::child::{self, Ended, How};
 use crate::sys::fork::{self, Kept};
 use crate::sys::poll::hung_up;
 
-/// With this status a helper says that whom it helped is gone: there is nothing to start again.
+/// Exit status of a helper whose confined process is gone: nothing is to be restarted.
 pub const ALONE: u8 = 0;
-/// Whoever ends sooner than that after its start ended soon.
+/// A helper that lives for less than this has ended soon.
 const SOON: Duration = Duration::from_secs(1);
-/// A helper that ended is started again at once. If it ends soon, again and again, it is only so often; then it rests
-/// in between. (The others wait as long, should they end meanwhile.)
+/// A helper that ended is restarted at once. If it keeps ending soon, this many times in a row; then the keeper rests
+/// in between (and restarts no other helper meanwhile).
 const AT_ONCE: u32 = 20;
 const REST: Duration = Duration::from_secs(2);
-/// How long after a fork that failed the next one is tried.
+/// The delay before a fork that failed is tried again.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
-/// How long the end of all that is waited for, and how often is looked.
+/// How long the end of a keeper and its helpers is waited for, and how often it is checked.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// What a helper does in its process, until the other end is closed: the exit status.
+/// A helper's main function. It runs until the other end of the socket is closed, and returns the exit status.
 pub type Life<'a> = Box<dyn Fn(&OwnedFd) -> u8 + Send + 'a>;
 
-/// A process that helps, before it is started.
+/// A helper that is yet to be started.
 pub struct Helper<'a> {
     /// What it does, for the log: "writes x".
     pub task: String,
-    /// Its end of the conversation.
+    /// Its end of the socket.
     pub socket: OwnedFd,
-    /// What else it needs, which `life` owns.
+    /// Other descriptors that it needs, which `life` owns.
     pub keep: Vec<RawFd>,
-    /// What it does.
+    /// Its main function.
     pub life: Life<'a>,
 }
 
@@ -64,9 +63,9 @@ impl Helper<'_> {
     }
 }
 
-/// Starts the keeper, where `begin` runs first, and the helpers, and waits until it has begun. The file that `begin`
-/// answers is open in all of them for as long as they live. They end of no signal that can be blocked: one to the whole
-/// group must not end them before the confined process has saved what it had.
+/// Starts the keeper, which first runs `begin`, and the helpers, and waits until `begin` has returned. The file that
+/// `begin` returns stays open in all of them as long as they live. They block all signals, since one sent to the
+/// process group must not end them before the confined process has saved its state.
 ///
 /// # Errors
 /// As fork(2), and those of `begin`.
@@ -108,10 +107,10 @@ pub fn start(
     Ok(pid)
 }
 
-/// Waits for the end of a keeper whose helpers have nobody left to help, and so of them. But not for long: one may hang at
-/// a disk, and ends then as it can.
+/// Waits for the end of a keeper, and so of its helpers, once they have nobody left to help. The time is bounded: a
+/// helper may hang on a disk.
 ///
-/// A service manager takes what is left when its daemon has ended for what went wrong, and kills it.
+/// This is because a service manager takes processes left behind by a daemon for a fault, and kills them.
 pub fn wait_for_end(keeper: Pid) {
     let end = Instant::now() + PATIENCE;
     while let Ok(None) = child::try_wait(keeper)
@@ -121,10 +120,10 @@ pub fn wait_for_end(keeper: Pid) {
     }
 }
 
-/// A helper, and its process.
+/// A helper and its process.
 struct Alive<'a> {
     helper: &'a Helper<'a>,
-    /// What it has open as well.
+    /// A file that it also keeps open.
     shared: Option<&'a File>,
     running: Option<Pid>,
     started: Instant,
@@ -132,7 +131,8 @@ struct Alive<'a> {
     ended_soon: u32,
 }
 
-/// The life of the keeper: until there is nobody left to help, as a helper says, or as is seen when one is to be started.
+/// The keeper's main loop. It returns when there is nobody left to help: a helper says so, or the socket turns out to
+/// be closed when one is to be started.
 fn keep_alive(helpers: &[Helper<'_>], shared: Option<&File>) -> io::Result<()> {
     let alive = |helper| Alive::new(helper, shared);
     let mut kept: Vec<Alive<'_>> = helpers.iter().map(alive).collect();
@@ -167,7 +167,7 @@ impl<'a> Alive<'a> {
         }
     }
 
-    /// Answers whether there is somebody to help.
+    /// Returns whether there is still somebody to help.
     fn start_if_ended(&mut self) -> io::Result<bool> {
         if self.running.is_some() {
             return Ok(true);
@@ -195,7 +195,7 @@ impl<'a> Alive<'a> {
         Ok(true)
     }
 
-    /// Takes note of the end, and rests where it comes too often.
+    /// Records the end of the process, and rests if it ends soon too often.
     fn ended(&mut self, how: How) {
         let task = &self.helper.task;
         log::warn!("the process that {task} ended: {how}; it is started again");

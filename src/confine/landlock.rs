@@ -1,4 +1,4 @@
-//! Landlock: which paths and ports a process may use. What is open stays open.
+//! Landlock: which paths and ports a process may use. Descriptors that are open already are not affected.
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -8,10 +8,11 @@ use std::path::Path;
 
 use super::Role;
 
-/// The newest version whose rights are named here; of an older kernel, those that it knows.
+/// The newest ABI version whose rights are used here; on an older kernel, those that it supports.
 const NEWEST: ABI = ABI::V6;
 
-/// Leaves to this process and its children the paths and ports of the role, and nobody outside to send signals to.
+/// Restricts this process and its children to the paths and ports of the role, and forbids signals to processes
+/// outside.
 ///
 /// # Errors
 /// Where a directory cannot be opened, or the kernel has too many layers on this process.
@@ -55,7 +56,7 @@ fn connect(ruleset: RulesetCreated, port: &u16) -> Result<RulesetCreated, Rulese
     ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))
 }
 
-/// To make, write, rename and remove files in a directory.
+/// The rights to create, write, rename and remove files in a directory.
 fn beneath(ruleset: RulesetCreated, directory: &Path) -> anyhow::Result<RulesetCreated> {
     let rights: BitFlags<AccessFs> = AccessFs::ReadFile
         | AccessFs::ReadDir

@@ -1,4 +1,4 @@
-//! Limits of a process's resources: setrlimit(2).
+//! Resource limits: setrlimit(2).
 
 use std::fs;
 use std::io;
@@ -8,19 +8,20 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::Role;
 
-/// Descriptors of a process that has a file or two and a connection.
+/// The most descriptors of a process with a few files and one connection.
 const FEW_FILES: u64 = 64;
-/// How much the memory of a process with one thread may grow, beside becoming twice as much: a registry that is made
-/// anew exists twice for a moment.
+/// How much the memory of a single-threaded process may grow, beyond doubling: a registry that is rebuilt exists twice
+/// for a moment.
 const MEMORY: u64 = 1 << 30;
-/// The same with threads, each of which has a stack and may have a heap.
+/// The same for a process with threads, each of which has a stack and may have a heap.
 const MEMORY_OF_THREADS: u64 = 64 << 30;
-/// The same of a download.
+/// The same for a download.
 const MEMORY_OF_DOWNLOADS: u64 = 8 << 30;
-/// The same of one that is handed a registry, and then another: 200 bytes for each of 16 million peers, twice.
+/// The same for a process that receives a registry, and later its successor: twice 200 bytes for each of 16 million
+/// peers.
 const MEMORY_OF_REGISTRIES: u64 = 8 << 30;
 
-/// Sets what suits the role.
+/// Sets the limits of the role.
 ///
 /// # Errors
 /// As setrlimit(2).
@@ -64,14 +65,14 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets a limit for good, unless it is lower already.
+/// Sets both soft and hard limit, unless it is lower already.
 fn lower(resource: Resource, limit: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(resource)?;
     let limit = limit.min(hard);
     Ok(setrlimit(resource, limit, limit)?)
 }
 
-/// Lets the memory grow by so many bytes from now on.
+/// Limits the growth of memory from now on to this many bytes.
 fn grow_by(bytes: u64) -> io::Result<()> {
     // Its first number is the size of the address space in pages.
     let pages = fs::read_to_string("/proc/self/statm").ok();

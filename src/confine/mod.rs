@@ -1,7 +1,7 @@
-//! Confinement: what is left to a process that strangers have taken over.
+//! Confinement: what a process can still do after strangers have taken it over.
 //!
-//! A process that faces strangers is confined once its sockets and files are open, and everything that it forks with
-//! it: nothing of this is done again for a connection.
+//! A process that faces strangers is confined once its sockets and files are open, and so is everything that it forks:
+//! no connection pays for it.
 //!
 //! | layer | what it takes away |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | [`landlock`] | paths and ports, but those of the role; processes outside |
 //! | [`seccomp`] | system calls, but those of the role |
 //!
-//! What a confined process cannot do for itself another does, which does nothing else: [`outside`], [`reader`]. They
-//! have a [`keeper`], which was forked before.
+//! What a confined process may not do itself, a helper does that does nothing else: [`outside`], [`reader`]. Helpers
+//! are started by a [`keeper`] that was forked before.
 
 pub mod keeper;
 pub mod landlock;
@@ -66,10 +66,10 @@ pub enum Sandbox {
     Off,
 }
 
-/// What a process does, and so what it needs.
+/// The role of a process, which determines what it is allowed to do.
 #[derive(Debug, Clone, Copy)]
 pub enum Role<'a> {
-    /// Accepts connections and serves them: no path, no connection of its own.
+    /// Accepts and serves connections: no paths, no outgoing connections.
     Server {
         /// In threads.
         threads: bool,
@@ -78,26 +78,26 @@ pub enum Role<'a> {
         /// It hands that over through this descriptor.
         tells: Option<RawFd>,
     },
-    /// Asks a tracker: no path, and no other port.
+    /// Asks a tracker: no paths, and no other ports.
     Announcer {
         /// The tracker's.
         ports: &'a [u16],
     },
-    /// Hashes a file that is open, in threads.
+    /// Hashes an open file in threads.
     Verifier,
-    /// Owns a download: gives the file its name, and forks workers, which may connect.
+    /// Owns a download: renames the file when it is complete, and forks workers, which may connect.
     Downloader {
         /// The data file's.
         directory: &'a Path,
     },
-    /// Downloads from one peer: no path, and no other port.
+    /// Downloads from one peer: no paths, and no other ports.
     Worker {
         /// The peer's.
         port: u16,
     },
-    /// Hashes a file that is open, alone.
+    /// Hashes an open file in a single thread.
     Hasher,
-    /// Starts those who tell how a server is, and removes their socket.
+    /// Starts the processes that report a server's status, and removes their socket.
     Reporter {
         /// From there.
         directory: Option<BorrowedFd<'a>>,
@@ -106,37 +106,37 @@ pub enum Role<'a> {
     },
     /// Forks askers.
     Surveyor,
-    /// Asks one peer for something that is no block, and writes no file: no path, and no other port.
+    /// Asks one peer for something other than blocks, and writes no files: no paths, and no other ports.
     Asker {
         /// The peer's.
         port: u16,
     },
-    /// Reads files, for a confined process.
+    /// Reads files on behalf of a confined process.
     Reader,
-    /// Does for a confined process what takes a path.
+    /// Performs file operations on behalf of a confined process.
     Outside {
         /// It may write in this directory.
         writes: Option<&'a Path>,
     },
 }
 
-/// The layer of Landlock that knows TCP ports.
+/// The Landlock ABI version that introduced TCP ports.
 const LANDLOCK_TCP: u32 = 4;
 
 /// How this program's processes are confined.
 #[derive(Debug, Clone)]
 pub struct Confinement {
     sandbox: Sandbox,
-    /// Whether there are filters of system calls.
+    /// Whether seccomp filters are available.
     seccomp: bool,
-    /// The version of Landlock, or 0.
+    /// The Landlock ABI version, or 0.
     landlock: u32,
     user: Option<Identity>,
     chroot: Option<PathBuf>,
 }
 
 impl Confinement {
-    /// As the options say, as far as this kernel can.
+    /// The confinement that the options ask for, as far as this kernel supports it.
     ///
     /// # Errors
     /// Where it cannot do all that is required, where there is no such user, and where only root could do what is asked
@@ -184,12 +184,12 @@ impl Confinement {
         Ok(self)
     }
 
-    /// As whom this process goes on, where it changes its user.
+    /// The user that this process switches to, if any.
     pub fn user(&self) -> Option<(Uid, Gid)> {
         self.user.as_ref().map(Identity::numbers)
     }
 
-    /// Gives up the rights of root, where that was asked for, for good.
+    /// Drops root privileges irrevocably, if that was asked for.
     ///
     /// # Errors
     /// Where the system does not allow it, or would allow it to be undone.
@@ -197,7 +197,7 @@ impl Confinement {
         self.user.as_ref().map_or(Ok(()), Identity::assume)
     }
 
-    /// Leaves all files behind but those below a directory, and gives up the rights of root, where that was asked for.
+    /// Changes the root directory and drops root privileges, if that was asked for.
     ///
     /// # Errors
     /// As [`Confinement::become_user`].
@@ -208,10 +208,10 @@ impl Confinement {
         self.become_user()
     }
 
-    /// Where a path leads after [`Confinement::leave`].
+    /// Translates a path to what it is called after [`Confinement::leave`].
     ///
     /// # Errors
-    /// Where it leads nowhere.
+    /// Where it lies outside the new root directory.
     pub fn inside(&self, path: &Path) -> anyhow::Result<PathBuf> {
         match &self.chroot {
             None => Ok(path.to_owned()),
@@ -219,10 +219,10 @@ impl Confinement {
         }
     }
 
-    /// Confines this process, which must have one thread, and all that it will fork.
+    /// Confines this process, which must be single-threaded, and its future children.
     ///
     /// # Errors
-    /// Where a layer that the kernel has cannot be had, unless that is to be borne: then it is logged.
+    /// Where a layer that the kernel supports cannot be set up. Unless confinement is required, that is only logged.
     pub fn enter(&self, role: Role<'_>) -> anyhow::Result<()> {
         if self.sandbox == Sandbox::Off {
             return Ok(());
@@ -251,7 +251,7 @@ impl Confinement {
         Ok(())
     }
 
-    /// The life of a child that is confined first; answers its exit status.
+    /// Confines a child, then runs `life`; returns the exit status.
     pub fn confined(&self, role: Role<'_>, life: impl FnOnce() -> u8) -> u8 {
         match self.enter(role) {
             Ok(()) => life(),
@@ -262,7 +262,7 @@ impl Confinement {
         }
     }
 
-    /// For a process that faces no stranger, but starts those that do: it gains nothing any more.
+    /// For a process that faces no strangers, but starts those that do: it can gain no new privileges.
     ///
     /// # Errors
     /// As prctl(2).

@@ -1,9 +1,8 @@
-//! A process outside of the confinement: forked before, it writes a file for a process that may write none.
+//! An unconfined helper, forked in advance, that writes a file on behalf of a process that may not.
 //!
-//! Both are connected by a socket that keeps packets apart. What the file is to hold comes in packets between a
-//! [`BEGIN`] and an [`END`]; what became of it goes back. Whoever sends may die in the middle: the next one's `BEGIN`
-//! says that it did, and the file stays as it was. Whoever writes may die as well: the next one says that it begins, and
-//! all is sent again.
+//! A socket that keeps message boundaries connects them. The contents are sent in packets between [`BEGIN`] and
+//! [`END`], and the result comes back. The sender may die midway: the next `BEGIN` reveals that, and the file stays as
+//! it was. The helper may die as well: its successor announces itself, and everything is sent again.
 
 mod writer;
 
@@ -19,18 +18,18 @@ use crate::sys::poll::hung_up;
 
 /// The longest packet.
 const PACKET: usize = 8192;
-/// Kinds of packets, their first byte. With the first goes the number of what is to be written.
+/// Kinds of packets, in their first byte. `BEGIN` is followed by the number of the request.
 const BEGIN: u8 = b'b';
 const DATA: u8 = b'd';
 const END: u8 = b'e';
 
-/// The number of what is written. Two processes may have one socket and the same memory, but not the same pid.
+/// Identifies a request. Two processes may share the socket and a copy of the same memory, but not the pid.
 type Number = [u8; 8];
 
-/// What the process says when it begins goes by this number.
+/// The number under which the helper announces that it has started.
 const BEGUN: Number = [0; 8];
 
-/// So often it is tried to have a file written: its writer may be killed, and another begins.
+/// How often a write is attempted: the helper may be killed, and replaced.
 const ATTEMPTS: usize = 3;
 
 /// The confined end.
@@ -40,8 +39,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// The confined end, and the process, which is yet to be started: `begin` gives up what it does not need, and
-    /// `write` makes the file, which goes by this name, of what it reads.
+    /// Makes the confined end, and the helper, which is yet to be started. It first runs `begin`, to drop what it does
+    /// not need; `write` then creates the file called `name` from what it reads.
     ///
     /// # Errors
     /// Where the system has no descriptor left.
@@ -73,22 +72,22 @@ impl Outside {
         Ok((Self { socket }, helper))
     }
 
-    /// Waits until the process has begun.
+    /// Waits until the helper has started.
     ///
     /// # Errors
-    /// Where it cannot begin.
+    /// Where `begin` failed.
     pub fn wait_until_begun(&self) -> io::Result<()> {
         let mut packet = [0; PACKET];
         decode(receive(&self.socket, &mut packet)?)?.1
     }
 
-    /// Whether the process has ended, and will not be started again.
+    /// Whether the helper has ended and will not be restarted.
     pub fn is_gone(&self) -> bool {
         hung_up(self.socket.as_fd()).unwrap_or(true)
     }
 
-    /// Has the file written with what `contents` writes, and waits for it. One at a time may ask for that. A writer
-    /// that dies meanwhile is none the worse for the file: the next one writes it from the start.
+    /// Has the file written with the output of `contents`, and waits for the result. Only one process at a time may
+    /// ask. If the helper dies meanwhile, its successor writes the file from the start.
     ///
     /// # Errors
     /// Where the file cannot be written, or the process is gone.
@@ -104,7 +103,7 @@ impl Outside {
         ))
     }
 
-    /// What the writer says; nothing where another one has begun meanwhile.
+    /// The helper's result; `None` where another helper has started meanwhile.
     fn write_once(
         &self,
         contents: impl Fn(&mut dyn Write) -> io::Result<()>,
@@ -126,7 +125,7 @@ impl Outside {
         Ok(())
     }
 
-    /// Takes what was said to those who died before they heard it, and of writers that have begun since.
+    /// Discards results meant for processes that died before they arrived, and announcements of helpers.
     fn forget_answers(&self) -> io::Result<()> {
         let (socket, mut packet) = (self.socket.as_raw_fd(), [0; PACKET]);
         loop {
@@ -139,7 +138,8 @@ impl Outside {
         }
     }
 
-    /// Waits for what became of this, or for another writer. An answer to one who died before it came is not ours.
+    /// Waits for the result of this request, or for another helper. Results of requests by processes that died are
+    /// skipped.
     fn wait(&self, number: Number) -> io::Result<Option<io::Result<()>>> {
         let mut packet = [0; PACKET];
         loop {
@@ -160,7 +160,7 @@ impl AsFd for Outside {
     }
 }
 
-/// Contents on their way out.
+/// Sends contents in packets.
 struct Packets<'a>(&'a Outside);
 
 impl Write for Packets<'_> {
@@ -174,7 +174,7 @@ impl Write for Packets<'_> {
     }
 }
 
-/// Waits for a packet.
+/// Receives a packet, waiting for it.
 fn receive<'a>(socket: &OwnedFd, packet: &'a mut [u8; PACKET]) -> io::Result<&'a [u8]> {
     loop {
         match recv(socket.as_raw_fd(), packet, MsgFlags::empty()) {
@@ -186,7 +186,7 @@ fn receive<'a>(socket: &OwnedFd, packet: &'a mut [u8; PACKET]) -> io::Result<&'a
     }
 }
 
-/// An answer is the number, an errno or 0 or -1, and what there is to say of an error that has no errno.
+/// Sends a result: the number; an errno, 0 for success or -1; and the message of an error without errno.
 fn answer(to: &OwnedFd, number: Number, result: io::Result<()>) -> io::Result<()> {
     let mut packet = number.to_vec();
     match result {

@@ -1,7 +1,7 @@
-//! A process outside of the confinement that reads what the operator wants from files, for a process that may open none.
+//! An unconfined helper that reads the operator's files on behalf of a process that may open none.
 //!
-//! It answers what it made of them, not their bytes, and it alone knows which files these are: they may name others. An
-//! answer lies in a file of memory, so that whoever is killed leaves no half of one.
+//! It replies with the parsed result rather than the bytes, and it alone decides which files are read, as they may name
+//! others. The reply is written to an anonymous memory file, so that a helper that is killed leaves no partial one.
 
 use std::fmt;
 use std::fs::File;
@@ -21,11 +21,11 @@ use super::keeper::{ALONE, Helper};
 use crate::sys::passing;
 use crate::sys::poll::wait_readable;
 
-/// Files that take longer to be read are not waited for: they may lie on a machine that is down, and clients wait, too.
+/// Files that take longer to read are given up: they may lie on a machine that is down, and clients are waiting.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// So often is asked: who reads may be killed, and another begins.
+/// How often a question is asked: the helper may be killed, and replaced.
 const ATTEMPTS: usize = 3;
-/// What the process says when it begins goes by this number; what it answers by the number of the question.
+/// The number under which the helper announces that it has started; replies have the number of their question.
 const BEGUN: u64 = 0;
 
 /// The confined end.
@@ -37,8 +37,8 @@ pub struct Reader<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Reader<T> {
-    /// The confined end, and the process, which is yet to be started: it runs `begin` first, and `read` each time that
-    /// it is asked.
+    /// Makes the confined end, and the helper, which is yet to be started: it first runs `begin`, and then `read` for
+    /// each question.
     ///
     /// # Errors
     /// Where the system has no descriptor left.
@@ -71,7 +71,7 @@ impl<T: Serialize + DeserializeOwned> Reader<T> {
         Ok((reader, helper))
     }
 
-    /// Has it read now, and waits for that.
+    /// Has the files read now, and waits for the result.
     ///
     /// # Errors
     /// What went wrong with the files, and where the process is gone, or does not answer.
@@ -98,7 +98,7 @@ impl<T: Serialize + DeserializeOwned> Reader<T> {
         Err(io::Error::other("the process that does it ends each time"))
     }
 
-    /// The answer to a question; nothing where the process has begun anew meanwhile.
+    /// The reply to a question; `None` where the helper was restarted meanwhile.
     fn answer(&self, to: u64) -> io::Result<Option<File>> {
         loop {
             if !wait_readable(&[Some(self.socket.as_fd())], Some(TIMEOUT))?[0] {
@@ -135,7 +135,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// The life of the process: until nobody can ask any more.
+/// The helper's main loop, until nobody is left to ask.
 fn serve<T: Serialize>(socket: &OwnedFd, read: &impl Fn() -> anyhow::Result<T>) -> io::Result<()> {
     passing::send(socket.as_fd(), &BEGUN.to_ne_bytes(), &[])?;
     loop {

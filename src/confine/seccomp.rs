@@ -1,11 +1,11 @@
-//! seccomp: which system calls a process may make, a list for each role.
+//! seccomp: an allow-list of system calls for each role.
 //!
-//! A call on the list is made. One that opens or looks for a file by its name, which a C library may try by itself, is
-//! answered with an error (a role that needs files has Landlock to say which). All else no sound process of this program
-//! ever does: it ends with SIGSYS, is counted as crashed, and logged.
+//! Calls on the list are allowed. A call that opens or looks up a file by name, which the C library may make by itself,
+//! fails with an error (Landlock restricts the roles that need files). Any other call is one that a healthy process of
+//! this program never makes: it kills the process with SIGSYS, which counts as a crash and is logged.
 //!
-//! The filter is inherited, so that a connection does not pay for its making. What it costs each system call is little:
-//! the kernel keeps a table of the calls that are allowed whatever their arguments are.
+//! Children inherit the filter, so no connection pays for building it. The cost for each system call is small: the
+//! kernel caches which calls are allowed whatever their arguments.
 
 mod calls;
 mod lists;
@@ -20,7 +20,7 @@ use crate::sys;
 use calls::*;
 use lists::Lists;
 
-/// Puts this process and all that it will fork under the filters of the role.
+/// Installs the role's filters for this process and its future children.
 ///
 /// # Errors
 /// Where the architecture is not known, or as seccomp(2).
@@ -51,7 +51,7 @@ pub fn filter(role: Role<'_>) -> anyhow::Result<()> {
     install(allowed, SeccompAction::KillProcess, true)
 }
 
-/// A filter that lets the calls pass and does `action` with all others; or with the calls, and lets the others pass.
+/// A filter that allows the listed calls and applies `action` to all others; or the other way round.
 fn install(
     calls: BTreeMap<i64, Vec<SeccompRule>>,
     action: SeccompAction,

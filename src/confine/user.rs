@@ -1,4 +1,4 @@
-//! Another user, another root directory: what is left of the rights of root is nothing.
+//! Dropping privileges: another user and another root directory, after which nothing is left of root's privileges.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +13,7 @@ use nix::unistd::{
 
 use crate::text::{escape, escape_path};
 
-/// A user, and perhaps a group, as the command line names them: names or numbers.
+/// A user and optionally a group, by name or number, as on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserName {
     user: String,
@@ -47,7 +47,7 @@ impl fmt::Display for UserName {
     }
 }
 
-/// A user as the system knows it.
+/// A user from the system's database.
 #[derive(Debug, Clone)]
 pub struct Identity {
     name: UserName,
@@ -80,8 +80,8 @@ impl Identity {
         (self.user, self.group)
     }
 
-    /// Becomes this user, for good. What is to die with its parent still does, though the system forgets that with a
-    /// change of user.
+    /// Becomes this user, irrevocably. The parent-death signal is set again, since the kernel clears it when the user
+    /// changes.
     ///
     /// # Errors
     /// Where the system does not allow it, or would allow it to be undone.
@@ -176,7 +176,7 @@ pub fn change_root(directory: &Path) -> anyhow::Result<()> {
 /// What a path is called from below a root directory.
 ///
 /// # Errors
-/// Where it does not lie there.
+/// Where it does not lie below it.
 pub fn inside(root: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let failed = || format!("cannot find {}", escape_path(path));
     let root = root

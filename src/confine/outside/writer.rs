@@ -1,4 +1,4 @@
-//! The unconfined end: it reads what a file is to hold, and has it written.
+//! The unconfined end: it receives the contents, and has the file written.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use super::{BEGIN, DATA, END, Number, PACKET, answer, receive};
 use crate::confine::keeper::ALONE;
 
-/// The life of the process; its exit status.
+/// The helper's main loop; returns its exit status.
 pub(super) fn serve(socket: &OwnedFd, write: impl Fn(&mut dyn Read) -> io::Result<()>) -> u8 {
     let mut incoming = Incoming {
         socket,
@@ -37,11 +37,11 @@ pub(super) fn serve(socket: &OwnedFd, write: impl Fn(&mut dyn Read) -> io::Resul
     }
 }
 
-/// Contents as they come in.
+/// Contents as they arrive.
 struct Incoming<'a> {
     socket: &'a OwnedFd,
     packet: [u8; PACKET],
-    /// The part of the packet that was not read yet.
+    /// The unread part of the packet.
     unread: std::ops::Range<usize>,
     at: At,
 }
@@ -49,7 +49,7 @@ struct Incoming<'a> {
 /// What the last packet was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Nothing yet, or nothing that makes sense.
+    /// Nothing yet, or something malformed.
     Nothing,
     /// A beginning, or what followed it.
     Within(Number),

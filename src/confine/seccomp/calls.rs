@@ -1,8 +1,8 @@
-//! System calls, by what they are for. What the arguments of some must be is said in the module above.
+//! System calls, grouped by purpose. The module above has the conditions on arguments.
 
 use libc::c_long;
 
-/// What every process does: memory, time, its descriptors, its end.
+/// What every process needs: memory, time, its descriptors, exit.
 pub const ALWAYS: &[c_long] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -56,7 +56,7 @@ pub const ALWAYS: &[c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// What of that only some architectures have.
+/// Those of them that only some architectures have.
 #[cfg(target_arch = "x86_64")]
 pub const ALWAYS_OLD: &[c_long] = &[
     libc::SYS_poll,
@@ -67,7 +67,7 @@ pub const ALWAYS_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub const ALWAYS_OLD: &[c_long] = &[];
 
-/// What threads need beside that. (clone(2) is among the calls with conditions.)
+/// What threads need in addition. (clone(2) is among the calls with conditions.)
 pub const THREADS: &[c_long] = &[
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
@@ -92,7 +92,7 @@ pub const CHILDREN_OLD: &[c_long] = &[libc::SYS_fork];
 #[cfg(not(target_arch = "x86_64"))]
 pub const CHILDREN_OLD: &[c_long] = &[];
 
-/// What a connection needs once it is there.
+/// What an established connection needs.
 pub const TALK: &[c_long] = &[
     libc::SYS_sendto,
     libc::SYS_recvfrom,
@@ -104,7 +104,7 @@ pub const TALK: &[c_long] = &[
     libc::SYS_setsockopt,
 ];
 
-/// What a server needs beside that: to accept, to send files, to wait for many, and timers.
+/// What a server needs in addition: accept, sendfile, epoll, timers.
 pub const SERVE: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,

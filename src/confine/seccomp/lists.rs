@@ -1,4 +1,4 @@
-//! The list of a role in the making: what is allowed, and with which arguments.
+//! Building a role's allow-list: system calls, and conditions on their arguments.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use seccompiler::{
 
 use crate::confine::Role;
 
-/// Namespaces, which nobody here needs.
+/// Namespaces, which no role needs.
 const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -26,7 +26,7 @@ const SOCKET_TYPE: u64 = 0xf;
 /// `MADV_GUARD_INSTALL`, which the crate libc does not name yet.
 const GUARD: i32 = 102;
 
-/// The calls that a role may make; those with rules, where their arguments are as one of these says.
+/// The calls that a role may make; for those with conditions, any one of which must hold.
 #[derive(Debug, Default)]
 pub struct Lists {
     pub allowed: BTreeMap<i64, Vec<SeccompRule>>,
@@ -42,8 +42,8 @@ impl Lists {
         groups.iter().for_each(|calls| self.allow(calls));
     }
 
-    /// Allows a call where all of these arguments are as they should be: an argument's number, and what it must be. Said
-    /// again, one of both is enough.
+    /// Allows a call if all of these arguments (by index) have the required values. Several such rules for a call are
+    /// alternatives.
     pub fn allow_where(
         &mut self,
         call: c_long,
@@ -62,8 +62,8 @@ impl Lists {
         Ok(())
     }
 
-    /// Memory that is neither executed nor, once it is read-only, written again: the tables that a process may only read
-    /// stay so.
+    /// Memory that is never executable, and never writable again once it is read-only: so tables that a process may
+    /// only read stay so.
     pub fn alone(&mut self) -> anyhow::Result<()> {
         self.allow_where(
             libc::SYS_mprotect,
