@@ -1,4 +1,4 @@
-//! The peer protocol's server: blocks of files, from descriptors that are open. PROTOCOL §3, §4, §5.
+//! The server side of the peer protocol: blocks of files, from open descriptors. PROTOCOL §3, §4, §5.
 
 pub mod on_demand;
 
@@ -19,10 +19,10 @@ use crate::sys::record::Record;
 use crate::sys::shared::Shared;
 use crate::wire::peer::{self, Extension, Request, RequestError, ResponseHeader, Status};
 
-/// A file that is served: its blocks, as far as they are verified.
+/// A served file, as far as its blocks are verified.
 #[derive(Debug, Clone)]
 pub struct ServedFile {
-    /// The file's name on the network.
+    /// The cascade hash, its name on the network.
     pub hash: CascadeHash,
     /// Where the blocks lie.
     pub geometry: Geometry,
@@ -30,15 +30,15 @@ pub struct ServedFile {
     pub data: Arc<File>,
     /// The cascade file, open for reading, and its length.
     pub meta: (Arc<File>, u64),
-    /// Which blocks are verified: shared with the process that verifies and downloads.
+    /// Which blocks are verified; shared with the processes that verify and download.
     pub present: Arc<Bitmap>,
     /// Whether the data file is still what was verified.
     pub stamp: Arc<Stamp>,
-    /// Who watches it grow, where somebody wants to know.
+    /// An observer of its growth, if there is one.
     pub onlookers: Option<Arc<Onlookers>>,
 }
 
-/// How often others were told of an incomplete file what is there, in shared memory.
+/// Counts in shared memory how often others were told which blocks of an incomplete file are present.
 #[derive(Debug)]
 pub struct Onlookers {
     maps: Shared<AtomicU64>,
@@ -64,7 +64,7 @@ impl Onlookers {
     }
 }
 
-/// A block that was sent, as far as the system has taken all of it.
+/// A block that was sent, in the sense that the kernel has accepted all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     /// Of which file.
@@ -88,7 +88,7 @@ impl Record for Sent {
 }
 
 impl ServedFile {
-    /// Whether a block may be sent: it was verified, and the file was neither cut nor changed since.
+    /// Whether a block may be sent: it is verified, and the file has been neither truncated nor changed since.
     fn holds(&self, block: u32) -> bool {
         let Some(range) = self.geometry.range(block) else {
             return false;
@@ -100,7 +100,7 @@ impl ServedFile {
 }
 
 impl ServedFile {
-    /// The map of the blocks that would be sent; empty where that is all.
+    /// The map of the blocks that would be sent; empty if that is all of them.
     fn map(&self) -> Vec<u8> {
         let (length, whole) = (self.geometry.length(), self.present.is_full());
         match self.data.metadata() {
@@ -122,31 +122,31 @@ impl ServedFile {
     }
 }
 
-/// Files by their names on the network.
+/// Files by cascade hash.
 type Files = HashMap<CascadeHash, ServedFile>;
 
 /// Serves the blocks of a set of files.
 pub struct BlocksService<'a> {
-    /// What sessions begin with. Written by the owner of the state only.
+    /// The state that new sessions start from. Only the owner of the state writes it.
     files: RwLock<Arc<Files>>,
-    /// How it learns that the set is another one.
+    /// Where changes of the set of files come from.
     news: Option<&'a dyn News>,
     /// Where blocks are verified only when they are asked for: what they must be.
     hashes: Option<Arc<on_demand::Hashes>>,
 }
 
-/// Where changes come from.
+/// A source of changes.
 pub trait News: Sync {
-    /// Takes those that have arrived.
+    /// Takes the changes that have arrived.
     fn take(&self) -> Vec<Change>;
 }
 
 /// A change of the set of files.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// One more; it takes the place of another with the same hash.
+    /// A file was added; it replaces one with the same hash.
     Serve(ServedFile),
-    /// One less.
+    /// A file was removed.
     Forget(CascadeHash),
 }
 
@@ -161,8 +161,8 @@ impl<'a> BlocksService<'a> {
         }
     }
 
-    /// Verifies each block when it is asked for: nobody did so before. What is there is not known then, and clients that
-    /// ask for that get their block.
+    /// Verifies each block when it is first requested, for files that nobody has verified. A client that asks which
+    /// blocks are present is not told, but gets any block that it requests.
     pub fn verifying(self, hashes: on_demand::Hashes) -> Self {
         Self {
             hashes: Some(Arc::new(hashes)),
@@ -170,7 +170,7 @@ impl<'a> BlocksService<'a> {
         }
     }
 
-    /// Takes changes from there when it is asked to look.
+    /// Takes changes from this source when the service is told to reload.
     pub fn with_news(self, news: &'a dyn News) -> Self {
         Self {
             news: Some(news),
@@ -235,13 +235,13 @@ impl Service for BlocksService<'_> {
     }
 }
 
-/// A connection that asks for blocks, one after the other or several ahead.
+/// A connection that requests blocks, one at a time or pipelined.
 #[derive(Debug)]
 pub struct BlocksSession {
     files: Arc<Files>,
-    /// What has arrived of a request that is not complete: fewer than 64 bytes.
+    /// The part of an incomplete request that has arrived: fewer than 64 bytes.
     input: Vec<u8>,
-    /// Where that is reported: the blocks in the output, which are sent when there is input again.
+    /// If blocks are reported: those in the output, which have been sent when there is input again.
     sent: Option<Vec<Sent>>,
     /// Where blocks are verified only when they are asked for: what they must be.
     hashes: Option<Arc<on_demand::Hashes>>,
@@ -280,7 +280,7 @@ impl BlocksSession {
         }
     }
 
-    /// Answers the requests that have arrived as a whole, and keeps the rest.
+    /// Answers all complete requests, and keeps the rest.
     fn answer_all(&mut self, mut arrived: &[u8], output: &mut Output) -> Next {
         while !arrived.is_empty() {
             match Request::decode(arrived) {

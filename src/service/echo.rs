@@ -1,7 +1,7 @@
-//! Echo: every line comes back. The textbook's service, to try the models with.
+//! Echo: every line comes back. CS:APP's service, for trying out the models.
 //!
-//! A line is echoed when it is complete, or when it has filled the buffer; what is left at the end of input is echoed
-//! as it is. So neither the reply nor the log depends on how the input was cut, and a session's memory is bounded.
+//! A line is echoed when it is complete, or has filled the buffer; what is left at the end of input is echoed as it is.
+//! So neither reply nor log depends on how the input was split, and a session's memory is bounded.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::sys::pipe::{Received, Receiver, Record, Sender, lossy_packet_pipe};
 use crate::sys::poll::wait_readable;
 use crate::text;
 
-/// A line that is longer is echoed, and logged, in parts of this length.
+/// Longer lines are echoed, and logged, in parts of this length.
 pub const MAX_LINE: usize = 8192;
 
 /// Echoes lines.
@@ -27,15 +27,15 @@ pub struct EchoService {
     log: Log,
 }
 
-/// What of a connection is logged.
+/// What is logged about a connection.
 #[derive(Debug)]
 enum Log {
     /// Nothing.
     Quiet,
     /// Its address.
     Address,
-    /// Its name as well, which is looked up in a process outside: it may take as long as a name server likes, and needs
-    /// files and sockets that a server has no other need of.
+    /// Its host name as well, which a separate process looks up: that may take as long as the name server likes, and
+    /// needs files and sockets that the server does not.
     Name(Sender<Remote>),
 }
 
@@ -59,13 +59,13 @@ impl EchoService {
         Self { log: Log::Quiet }
     }
 
-    /// An echo that logs who connects and what it sends, at the level of debugging.
+    /// An echo service that logs connections and input, at level debug.
     pub fn verbose() -> Self {
         Self { log: Log::Address }
     }
 
-    /// As [`EchoService::verbose`], with the name that belongs to the address, logged when it is known. A process for all
-    /// connections looks them up, where `begin` runs first.
+    /// As [`EchoService::verbose`], with the host name of the address, which is logged once it is known. One process
+    /// for all connections looks them up; it first runs `begin`.
     ///
     /// # Errors
     /// Where it cannot be started.
@@ -97,7 +97,7 @@ impl EchoService {
     }
 }
 
-/// The process that looks names up; it ends when nobody is left to ask.
+/// The process that looks up names; it ends when nobody is left to ask.
 fn log_names(remotes: &Receiver<Remote>) -> u8 {
     loop {
         match remotes.receive() {
@@ -158,7 +158,7 @@ impl Service for EchoService {
 /// A connection that gets back what it sends.
 #[derive(Debug)]
 pub struct EchoSession {
-    /// What has arrived of a line that is not complete: less than [`MAX_LINE`].
+    /// The part of an incomplete line that has arrived: less than [`MAX_LINE`].
     line: Vec<u8>,
 }
 

@@ -1,15 +1,15 @@
-//! What a server does with a connection, free of I/O.
+//! Sessions: the protocol logic of a connection, without I/O.
 //!
-//! A [`Session`] is a state machine for one connection: bytes in, bytes and file ranges out, reports to the side. It
-//! knows no socket, clock or process. The server models in [`crate::server`] drive it, each in its own way, and what
-//! is tested without a socket is what runs in production.
+//! A [`Session`] is a state machine for one connection: bytes in; bytes, file ranges and reports out. It knows no
+//! socket, clock or process. Each server model in [`crate::server`] drives it in its own way, and the code that is
+//! tested without a socket is the code that runs in production.
 //!
-//! A [`Service`] is what all connections have in common. In the model of a process per connection its sessions live
-//! in children, which see the state of the moment of their fork, and whatever lies in shared memory; only the owner
-//! of the state applies reports. Where sessions live in the owner's process, in threads or in its loop, reports are
-//! applied at once, one at a time.
+//! A [`Service`] is what all connections have in common. With a process per connection its sessions live in children,
+//! which have a snapshot of the state as of their fork and see what lies in shared memory; only the owner of the state
+//! applies reports. Where sessions live in the owner's process, in threads or in its loop, reports are applied at once,
+//! one at a time.
 //!
-//! A session needs nothing to be tried:
+//! Trying a session takes no setup:
 //!
 //! ```
 //! use std::time::SystemTime;
@@ -49,12 +49,12 @@ use crate::sys::record::Record;
 
 /// One connection's side of a protocol.
 pub trait Session {
-    /// What must outlive the connection.
+    /// What must outlive the connection: its effects on the service's state.
     type Report: Record;
 
-    /// Takes what arrived (empty: the end of input); appends the reply; says what to do next.
+    /// Processes input (empty: the end of input), appends the reply to `output`, and says what to do next.
     ///
-    /// The reply does not depend on how the input was cut. What is reported takes effect before the reply is sent.
+    /// The reply does not depend on how the input was split. Reports take effect before the reply is sent.
     fn receive(
         &mut self,
         input: &[u8],
@@ -62,16 +62,16 @@ pub trait Session {
         reports: &mut Vec<Self::Report>,
     ) -> Next;
 
-    /// Whether nothing was received of a request that is not complete: the connection may be closed without loss.
+    /// Whether no partial request is buffered, so that the connection may be closed without loss.
     fn is_idle(&self) -> bool;
 }
 
-/// What a server offers on all of its connections. Threads share it.
+/// What a server does on all of its connections. Threads share it.
 pub trait Service: Sync {
     /// The state of one connection.
     type Session: Session;
 
-    /// Begins a session with `remote`, which connected at `now`.
+    /// Starts a session with `remote`, which connected at `now`.
     fn open(&self, remote: SocketAddr, now: SystemTime) -> Self::Session;
 
     /// Applies what a session with `remote` reported. Called only where the state is owned, and never while another
@@ -86,36 +86,37 @@ pub trait Service: Sync {
     /// How often a session may report.
     const REPORTS: Reports = Reports::Once;
 
-    /// Does what is due in the owner of the state, long work where `apart` says; says when it wants to be called
-    /// again, at the latest.
+    /// Runs periodic work that is due, in the owner of the state; long work runs where `apart` says. Returns how soon
+    /// it must be called again.
     fn tick(&self, _now: SystemTime, _apart: Apart) -> Duration {
         Duration::from_secs(3600)
     }
 
-    /// Whether `tick` has set a child to work of its own and this was it: the process `pid` ended, with status 0 or not.
+    /// Called for a child that has ended and served no connection. Returns whether `tick` had started it; `well` says
+    /// whether it exited with status 0.
     fn child_ended(&self, _pid: nix::unistd::Pid, _well: bool) -> bool {
         false
     }
 
-    /// Looks at its configuration again; where that is broken it says so, and nothing changes. Answers whether sessions
-    /// that begin from now on see something else, and need other descriptors.
+    /// Reloads the configuration; a broken one is logged, and nothing changes. Returns whether new sessions see another
+    /// state, and need other descriptors.
     fn reload(&self) -> bool {
         false
     }
 
-    /// Lines for a status block: what there is to say beside connections.
+    /// Lines for a status block, beyond the counts of connections.
     fn status(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What a client is sent that cannot be served now; nothing where the protocol has no words for it, and a close
-    /// must do.
+    /// The message to a client that cannot be served now; empty where the protocol has none, and closing has to
+    /// suffice.
     fn regret(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// The descriptors that sessions need: a child keeps no others of its parent's. They stay open until
-    /// [`Service::reload`] says that they are others.
+    /// The descriptors that sessions need; children close all others. They stay open until [`Service::reload`] says
+    /// that they have changed.
     fn descriptors(&self) -> Vec<RawFd> {
         Vec::new()
     }
@@ -126,25 +127,25 @@ pub trait Service: Sync {
 pub enum Reports {
     /// Never: nothing outlives a connection.
     Never,
-    /// Once at most.
+    /// At most once.
     Once,
-    /// As often as it likes.
+    /// Without limit.
     Often,
 }
 
-/// Where the owner of the state does what would keep its clients waiting.
+/// Where the owner of the state runs work that would delay its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Apart {
-    /// In a child: the process has one thread.
+    /// In a child, as the process is single-threaded.
     InChild,
-    /// In a thread: the process may have threads, and so never forks.
+    /// In a thread, as the process may have threads and so never forks.
     InThread,
 }
 
-/// What a driver does after the output was sent.
+/// What a driver does once the output was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Read more input. A driver reads nothing while output is pending.
+    /// Read more input. A driver does not read while output is pending.
     Read,
     /// Close the connection.
     Close(Outcome),
@@ -153,7 +154,7 @@ pub enum Next {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
-    /// As the protocol has it.
+    /// Normally, as the protocol specifies.
     Done,
     /// The request was understood and refused.
     Refused,
@@ -178,7 +179,7 @@ impl Outcome {
         Self::Crashed,
     ];
 
-    /// The exit status with which a child tells its parent.
+    /// The exit status by which a child tells its parent.
     pub fn exit_status(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -190,7 +191,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome that a child's exit status means.
+    /// The outcome that a child's exit status stands for.
     pub fn from_exit_status(status: i32) -> Self {
         Self::ALL
             .into_iter()
@@ -211,14 +212,14 @@ impl Outcome {
     }
 }
 
-/// Bytes to be sent. Few of them, as most replies have, need no memory of their own: the first allocation of a process
-/// that was just forked costs it three pages.
+/// Bytes to be sent. A short reply, as most are, is stored inline: the first allocation of a process that was just
+/// forked costs it three pages.
 pub type Bytes = SmallVec<[u8; FEW]>;
 
-/// How many bytes are few.
+/// The most bytes that are stored inline.
 const FEW: usize = 36;
 
-/// A queue of bytes and of file ranges that are to be sent.
+/// A queue of output: bytes and file ranges.
 ///
 /// It is as small as that a processor moves it without memcpy(3): see [`few`].
 #[derive(Debug, Default)]
@@ -234,9 +235,9 @@ pub struct Output {
 
 #[derive(Debug, Default)]
 struct More {
-    /// All other chunks.
+    /// All further chunks.
     rest: VecDeque<Chunk>,
-    /// Memory of bytes that were sent, for those of the next reply.
+    /// A spare buffer, reused for the next reply.
     spare: Vec<u8>,
 }
 
@@ -253,13 +254,13 @@ fn few(bytes: &[u8]) -> Bytes {
     few
 }
 
-/// Memory beyond this is not kept between replies.
+/// Buffers larger than this are not kept between replies.
 const SPARE: usize = 8192;
 
 /// A part of the output.
 #[derive(Debug)]
 pub enum Chunk {
-    /// Bytes from memory; what was sent is taken from the front.
+    /// Bytes in memory; what was sent is removed from the front.
     Bytes {
         /// All of them.
         bytes: Bytes,
@@ -276,7 +277,7 @@ pub enum Chunk {
 }
 
 impl Chunk {
-    /// How many bytes are still to be sent.
+    /// The number of bytes that are still to be sent.
     #[inline(always)]
     pub fn length(&self) -> u64 {
         match self {
@@ -287,7 +288,7 @@ impl Chunk {
 }
 
 impl Output {
-    /// Appends bytes. Bytes that follow bytes are sent in one write with them.
+    /// Appends bytes; adjacent byte chunks are sent in one write.
     #[inline(always)]
     pub fn push_bytes(&mut self, bytes: &[u8]) {
         let late = self.more.as_mut().and_then(|more| more.rest.back_mut());
@@ -331,7 +332,7 @@ impl Output {
         }
     }
 
-    /// How many chunks there are.
+    /// The number of chunks.
     #[inline(always)]
     fn length(&self) -> usize {
         let rest = self.more.as_ref().map_or(0, |more| more.rest.len());
@@ -351,7 +352,7 @@ impl Output {
         self.first.as_mut().map(|chunk| (chunk, more))
     }
 
-    /// Takes note that `n` bytes of the first chunk were sent.
+    /// Removes `n` sent bytes of the first chunk.
     #[inline(always)]
     pub fn sent(&mut self, n: usize) {
         let finished = match &mut self.first {
@@ -379,7 +380,7 @@ impl Output {
         }
     }
 
-    /// Whether there are several responses.
+    /// Whether several responses are pending.
     #[inline(always)]
     pub fn is_long(&self) -> bool {
         self.length() > 3
@@ -391,7 +392,7 @@ impl Output {
         self.first.iter().chain(&self.second).chain(rest)
     }
 
-    /// Takes note that `n` bytes were sent, of as many chunks as that is.
+    /// Removes `n` sent bytes, from as many chunks as that takes.
     pub fn sent_of_all(&mut self, mut n: usize) {
         while let Some(first) = self.first.as_ref().filter(|_| n > 0) {
             let part = first.length().min(n as u64) as usize;

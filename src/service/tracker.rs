@@ -1,8 +1,8 @@
-//! The tracker protocol's server. PROTOCOL §2, §5.
+//! The server side of the tracker protocol. PROTOCOL §2, §5.
 //!
-//! A connection has one request and one response. The session parses and answers, from the registry that its owner
-//! keeps in shared memory; what is to change it reports. The owner checks the report once more, with the address that
-//! it knows by itself, and changes the registry.
+//! A connection carries one request and one response. The session parses the request, answers it from the registry,
+//! which lies in shared memory, and reports any change to be made. The owner of the registry validates the report
+//! again, with the client address that it knows itself, and applies it.
 
 mod owner;
 
@@ -29,13 +29,13 @@ use crate::wire::tracker::{Command, REQUEST_LEN, Request, RequestError, Response
 
 use owner::Owner;
 
-/// Reads the operator's wishes.
+/// Reads the operator's policy.
 pub type ReadPolicy = Box<dyn Fn() -> anyhow::Result<Policy> + Send + Sync>;
 
-/// Tells whom it concerns of a registry.
+/// Announces a registry to whom it concerns.
 pub type Tell = Box<dyn Fn(&Roll) + Send + Sync>;
 
-/// What a session begins with.
+/// The state that a session starts from.
 #[derive(Debug, Clone)]
 struct Current {
     policy: Arc<Policy>,
@@ -44,18 +44,18 @@ struct Current {
 
 /// Tells clients who serves what.
 pub struct TrackerService {
-    /// What sessions begin with. Written by the owner of the state only.
+    /// The state that new sessions start from. Only the owner of the state writes it.
     current: RwLock<Current>,
-    /// How the operator's wishes are read again.
+    /// How the policy is reloaded.
     read_policy: Option<ReadPolicy>,
-    /// Who is told of the registry, and of another one that takes its place.
+    /// Who is told of the registry, and of any successor.
     tell: Option<(Pid, Tell)>,
-    /// What the random numbers of this tracker's sessions begin with. They cannot begin with the state of the process,
-    /// which a fork copies.
+    /// The seed of the random numbers of this tracker's sessions: they cannot use the process's generator, whose state
+    /// a fork copies.
     seed: u64,
-    /// Why every client is refused, where they are.
+    /// Why all clients are refused, if they are.
     refusal: Option<&'static str>,
-    /// Locked by the owner of the state only, for the time of a call.
+    /// Locked by the owner of the state only, for the duration of a call.
     owner: Mutex<Owner>,
 }
 
@@ -75,8 +75,8 @@ impl TrackerService {
         }
     }
 
-    /// Keeps the registry in this file as well, and begins with what is there, as far as it has not expired and is
-    /// still allowed. `outside` writes it: this process may lose its right to files.
+    /// Keeps the registry in this state file, too, and starts with its contents, except for what has expired or is not
+    /// allowed any more. `outside` writes the file, since this process may lose access to files.
     ///
     /// # Errors
     /// Where the file cannot be read or makes no sense.
@@ -92,7 +92,7 @@ impl TrackerService {
         Ok(self)
     }
 
-    /// Begins with what is in a state file, which others write meanwhile.
+    /// Starts with the contents of a state file that another process goes on writing.
     ///
     /// # Errors
     /// Where the file cannot be read or makes no sense.
@@ -102,7 +102,7 @@ impl TrackerService {
         Ok(self)
     }
 
-    /// Refuses everything that is asked, and says why.
+    /// Refuses every request, with this reason.
     pub fn that_refuses(self, reason: &'static str) -> Self {
         let refusal = Some(reason);
         Self { refusal, ..self }
@@ -116,7 +116,7 @@ impl TrackerService {
         state::write(to, self.owner().registrations())
     }
 
-    /// Reads the operator's wishes again in this way when it is asked to.
+    /// Reloads the policy in this way when told to.
     pub fn with_policy_from(self, read_policy: ReadPolicy) -> Self {
         Self {
             read_policy: Some(read_policy),
@@ -134,13 +134,13 @@ impl TrackerService {
         }
     }
 
-    /// The registry as it is, and will be unless another one takes its place.
+    /// A view of the registry, which is current unless another registry replaces this one.
     fn roll(&self) -> Roll {
         self.current().view.roll()
     }
 
-    /// Follows another policy from now on: peers that it does not allow are forgotten, the others are kept. Answers
-    /// whether it is another one.
+    /// Adopts another policy: peers that it does not allow are removed, the others are kept. Returns whether it differs
+    /// from the one before.
     ///
     /// # Errors
     /// Where there is no memory for it; nothing has changed then.
@@ -164,7 +164,7 @@ impl TrackerService {
         current.clone()
     }
 
-    /// Saves the registry, where it has a file: the last thing that a tracker does.
+    /// Saves the registry if it has a state file: the last thing that a tracker does.
     ///
     /// # Errors
     /// Where the file cannot be written.
@@ -253,7 +253,7 @@ impl Service for TrackerService {
     }
 }
 
-/// What a session reports: a subscribe or unsubscribe that it has accepted.
+/// A session's report: a subscribe or unsubscribe that it has granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change(Request);
 
@@ -272,7 +272,7 @@ impl Record for Change {
     }
 }
 
-/// A connection that asks one thing.
+/// A connection, with its one request.
 #[derive(Debug)]
 pub struct TrackerSession {
     policy: Arc<Policy>,
@@ -282,9 +282,9 @@ pub struct TrackerSession {
     /// When it connected, in seconds since the Unix epoch.
     now: u32,
     rng: Rng,
-    /// Why it is refused, whatever it asks.
+    /// Why it is refused, whatever it requests.
     refusal: Option<&'static str>,
-    /// What has arrived of the request: fewer than 54 bytes.
+    /// The part of the request that has arrived: fewer than 54 bytes.
     input: Vec<u8>,
 }
 
@@ -332,7 +332,7 @@ impl TrackerSession {
         }
     }
 
-    /// The response to a request that is granted, or why it is not.
+    /// The response to a granted request, or the reason for a refusal.
     fn response(&mut self, request: &Request) -> Result<Response, owner::Refused> {
         let Request {
             command,

@@ -1,4 +1,4 @@
-//! Blocks that are verified when they are asked for: of files that nobody has looked at before.
+//! Verification on demand: blocks of files that nobody has verified before.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::cascade_file::CascadeFile;
 use crate::hash::{BlockHash, CascadeHash};
 use crate::store::pieces::{PIECE, hash_range, unobserved};
 
-/// What the blocks of files must be.
+/// The expected hashes of blocks.
 #[derive(Debug, Default)]
 pub struct Hashes(HashMap<CascadeHash, CascadeFile>);
 
@@ -20,7 +20,7 @@ impl Hashes {
         Self(files.collect())
     }
 
-    /// Sees to it that a block counts as present where it is.
+    /// Verifies a block, unless that was done, and marks it as present if it is intact.
     pub(super) fn verify(&self, file: &ServedFile, block: u64) {
         let Ok(number) = u32::try_from(block) else {
             return;

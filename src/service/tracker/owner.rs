@@ -1,4 +1,4 @@
-//! The owner of a tracker's registry: applies what sessions report, forgets who has expired, saves the state.
+//! The owner of a tracker's registry: applies what sessions report, removes expired peers, saves the state.
 
 mod saving;
 
@@ -21,31 +21,31 @@ use crate::tracker::view::View;
 use crate::wire::tracker::{Command, Request};
 use saving::State;
 
-/// Records that one sweep looks at: well below a millisecond, even if all have expired.
+/// Records examined by one sweep: well below a millisecond, even if all have expired.
 const SWEEP_SIZE: u32 = 256;
-/// How long the sweeps take to come round, unless there are so few records that one sweep sees them all.
+/// The time in which the sweeps go through all records, unless there are so few that one sweep sees them all.
 const SWEEP_ROUND: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_AT_MOST: Duration = Duration::from_secs(1);
 const SWEEP_EVERY_AT_LEAST: Duration = Duration::from_millis(5);
 /// Nothing is due.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Why a request is refused, in words for the client.
+/// Why a request is refused, worded for the client.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub(super) enum Refused {
-    /// The operator does not want it.
+    /// The policy forbids it.
     Policy(#[from] PolicyRefusal),
-    /// There is no room.
+    /// The registry is full.
     Registry(#[from] Refusal),
 }
 
-/// The registry, and what is due.
+/// The registry, and its periodic work.
 #[derive(Debug)]
 pub(super) struct Owner {
     registry: Registry,
     swept: Timer,
-    /// How many places for records are still to be looked at because of another policy.
+    /// How many record slots are still to be reviewed after a change of policy.
     to_review: u32,
     state: Option<State>,
 }
@@ -60,7 +60,7 @@ impl Owner {
         }
     }
 
-    /// Applies what a child said that `source` wants.
+    /// Applies a child's report of a request from `source`.
     pub fn apply(
         &mut self,
         request: &Request,
@@ -87,7 +87,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Fills the registry from a file, in which it is kept from now on, by who writes it.
+    /// Loads the registry from a file, in which `outside` keeps it from now on.
     pub fn load(
         &mut self,
         path: &Path,
@@ -108,7 +108,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Fills the registry from a file. Answers how many peers it had, and how many that are not allowed any more.
+    /// Loads the registry from a file. Returns the number of peers, and of those that are not allowed any more.
     pub fn fill(
         &mut self,
         path: &Path,
@@ -125,16 +125,16 @@ impl Owner {
         Ok((loaded - expired, left_out))
     }
 
-    /// All that is registered, as in a state file.
+    /// All registrations, as in a state file.
     pub fn registrations(&self) -> impl Iterator<Item = Saved> {
         let view = self.registry.view();
         let saved: Vec<Saved> = view.registrations().map(Saved::from).collect();
         saved.into_iter()
     }
 
-    /// Goes on with another policy. What that does not allow of the registry is removed a little at a time, so that
-    /// nobody waits for it. Only where it tracks more new files than there is room for, a registry is made anew, and
-    /// answered; a reader of the one before sees that as it was.
+    /// Adopts another policy. Records that it does not allow are removed gradually, so that no client is delayed. Only
+    /// if it tracks more new files than there is room for is the registry replaced; its view is returned, and readers
+    /// of the old one keep seeing that.
     pub fn adopt(&mut self, policy: &Policy, now: u32) -> io::Result<View> {
         if self.registry.track(&policy.tracked) {
             self.registry.describe(&policy.blocks);
@@ -165,12 +165,12 @@ impl Owner {
         Ok(())
     }
 
-    /// Does what is due; says when something will be.
+    /// Runs periodic work that is due; returns how long it is until more is due.
     pub fn tick(&mut self, policy: &Policy, now: SystemTime, apart: Apart) -> Duration {
         self.sweep(policy, now).min(self.save_apart(now, apart))
     }
 
-    /// Looks at a few records, so that none stays long after it expired and nobody waits for it.
+    /// Examines a few records, so that none stays long after it has expired, and no client is delayed.
     fn sweep(&mut self, policy: &Policy, now: SystemTime) -> Duration {
         if self.registry.view().is_empty() {
             self.to_review = 0;
@@ -197,7 +197,7 @@ impl Owner {
         every
     }
 
-    /// Saves the state apart if it has changed.
+    /// Saves the state if it has changed, in a child or thread.
     fn save_apart(&mut self, now: SystemTime, apart: Apart) -> Duration {
         match &mut self.state {
             Some(state) => state.save_apart(self.registry.view(), now, apart),
@@ -211,7 +211,7 @@ impl Owner {
         state.is_some_and(|state| state.child_ended(pid, well))
     }
 
-    /// Saves the state, and waits for it.
+    /// Saves the state, and waits until it is saved.
     pub fn finish(&mut self) -> io::Result<()> {
         match &mut self.state {
             Some(state) => state.finish(&self.registry.view()),
@@ -220,7 +220,7 @@ impl Owner {
     }
 }
 
-/// When something was done last. A clock that was set back makes everything due.
+/// When something was last done. If the clock was set back, it is due.
 #[derive(Debug, Default)]
 struct Timer(Option<SystemTime>);
 
@@ -229,7 +229,7 @@ impl Timer {
         self.0 = Some(now);
     }
 
-    /// How long it is until `every` is over; none where it was never done.
+    /// The time left until `every` has passed; zero if it was never done.
     fn left(&self, now: SystemTime, every: Duration) -> Duration {
         self.0
             .and_then(|last| now.duration_since(last).ok())

@@ -1,4 +1,4 @@
-//! Saving the registry: when, and in a process or thread of its own, so that nobody waits for a disk.
+//! Saving the registry: when to, and in a process or thread of its own, so that no client waits for the disk.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -25,23 +25,23 @@ const SAVE_SHARE: u32 = 20;
 /// No registry comes to have this version.
 const NOT_SAVED: u64 = u64::MAX;
 
-/// The file in which the registry is kept.
+/// The state file, in which the registry is kept.
 #[derive(Debug)]
 pub(super) struct State {
-    /// What it is called, fit to be shown.
+    /// Its name, escaped for display.
     name: String,
-    /// Who writes it: the owner may have no right to files.
+    /// Who writes it: the owner may have no access to files.
     outside: Arc<Outside>,
     saved: Timer,
     /// How long after a save the next one may be, as things are.
     every: Duration,
     /// The registry's version that was saved last.
     version: u64,
-    /// Who is saving it, and since when.
+    /// The save in progress, and when it began.
     saving: Option<(Saving, Instant)>,
 }
 
-/// Who saves the state, so that nobody waits for a disk.
+/// A save in progress.
 #[derive(Debug)]
 enum Saving {
     /// A child.
@@ -56,7 +56,7 @@ impl Saving {
         matches!(self, Self::Thread(thread) if thread.is_finished())
     }
 
-    /// Waits for its end; answers whether it has saved the state.
+    /// Waits for its end; returns whether the state is saved.
     fn wait(self) -> bool {
         match self {
             Self::Child(pid) => matches!(child::wait(pid), Ok(How::Exited(0))),
@@ -84,7 +84,7 @@ impl State {
         self.version = NOT_SAVED;
     }
 
-    /// Saves the state apart if it has changed, because a disk may be slow. Says when to ask again.
+    /// Saves the state if it has changed, in a child or thread. Returns when to call again.
     pub fn save_apart(&mut self, view: View, now: SystemTime, apart: Apart) -> Duration {
         if let Some((saving, since)) = self.saving.take_if(|(saving, _)| saving.is_over()) {
             self.end_of_save(saving.wait(), since);
@@ -115,7 +115,7 @@ impl State {
         self.every
     }
 
-    /// Whether this was the child that saves the state; `well` says whether it has.
+    /// Whether this child was saving the state; `well` says whether it succeeded.
     pub fn child_ended(&mut self, pid: Pid, well: bool) -> bool {
         let is_it = |(saving, _): &mut _| matches!(saving, Saving::Child(child) if *child == pid);
         let Some((_, since)) = self.saving.take_if(is_it) else {
@@ -152,7 +152,7 @@ impl State {
         }
     }
 
-    /// Decides when the next save may be, after one that began then.
+    /// Decides when the next save may begin, after one that began at `since`.
     fn end_of_save(&mut self, well: bool, since: Instant) {
         self.every = if well {
             pause_after(since.elapsed())
@@ -173,7 +173,7 @@ impl State {
     }
 }
 
-/// How long after a save that took so long the next one may be.
+/// The pause after a save that took this long.
 fn pause_after(took: Duration) -> Duration {
     (took * SAVE_SHARE).clamp(SAVE_AT_MOST_EVERY, SAVE_AT_LEAST_EVERY)
 }
