@@ -1,4 +1,4 @@
-//! What peers have answered that were asked how much they have: a table that one process writes and others read.
+//! The answers of peers about how much they have: a table in shared memory with one writer.
 //!
 //! An entry is a file, a peer, and the number of its blocks.
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, fence};
 use crate::hash::{CascadeHash, HASH_LEN};
 use crate::sys::shared::Shared;
 
-/// Entries; 192 KiB.
+/// The number of entries; 192 KiB in all.
 const ENTRIES: usize = 4096;
 /// Words of an entry: the hash, the address, the answer.
 const ADDRESS: usize = HASH_LEN / 8;
@@ -23,15 +23,15 @@ const ANSWERED: u64 = 1 << 32;
 const ALL: u64 = 1 << 33;
 const CHANGE: u64 = 1 << 34;
 
-/// Who was asked about what.
+/// Which peer was asked about which file.
 pub type Key = (CascadeHash, SocketAddrV4);
 
-/// What a peer said of the blocks that it has.
+/// How many blocks a peer said that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// All are there.
+    /// All of them.
     All,
-    /// So many.
+    /// This many.
     Some(u32),
 }
 
@@ -75,7 +75,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Nobody has answered yet.
+    /// An empty table.
     ///
     /// # Errors
     /// Where the memory cannot be had.
@@ -85,12 +85,12 @@ impl Answers {
         })
     }
 
-    /// How many entries there are: the places of [`Answers::set`].
+    /// The number of entries: the places of [`Answers::set`].
     pub const fn places() -> usize {
         ENTRIES
     }
 
-    /// From now on children do not have it.
+    /// Excludes the table from the memory of future children.
     ///
     /// # Errors
     /// As madvise(2).
@@ -98,7 +98,7 @@ impl Answers {
         self.words.keep_from_children()
     }
 
-    /// From now on this process and its children only read here.
+    /// Makes the table read-only for this process and its future children.
     ///
     /// # Errors
     /// As mprotect(2).
@@ -106,7 +106,7 @@ impl Answers {
         self.words.protect()
     }
 
-    /// Puts an answer at this place, instead of what was there. One process at a time may do so.
+    /// Stores an answer at this place, replacing any other. Only one process at a time may write.
     pub fn set(&self, place: usize, (hash, peer): &Key, answer: Answer) {
         let Some(entry) = self.words.as_chunks::<WORDS>().0.get(place) else {
             return;
@@ -123,14 +123,14 @@ impl Answers {
         entry[ANSWER].store(version | answer.word(), Release);
     }
 
-    /// At this place there is no answer any more.
+    /// Removes the answer at this place.
     pub fn forget(&self, place: usize) {
         if let Some(entry) = self.words.as_chunks::<WORDS>().0.get(place) {
             entry[ANSWER].store(next_version(entry), Relaxed);
         }
     }
 
-    /// There is none at any place.
+    /// Removes all answers.
     pub fn clear(&self) {
         (0..ENTRIES).for_each(|place| self.forget(place));
     }
@@ -147,7 +147,7 @@ fn next_version(entry: &[AtomicU64; WORDS]) -> u64 {
     (entry[ANSWER].load(Relaxed) & !(CHANGE - 1)).wrapping_add(CHANGE)
 }
 
-/// What an entry holds; nothing where it was written meanwhile.
+/// Reads an entry; `None` where it was written meanwhile.
 fn read(entry: &[AtomicU64; WORDS]) -> Option<(Key, Answer)> {
     let before = entry[ANSWER].load(Acquire);
     let answer = Answer::from_word(before)?;

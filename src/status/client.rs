@@ -14,13 +14,13 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-/// The longest answer that is believed to be one.
+/// The longest response that is accepted.
 const MOST: u64 = 256 << 20;
 
-/// What the server at this socket answers, as it stands: JSON.
+/// The server's response, unparsed: JSON.
 ///
 /// # Errors
-/// Where nobody answers in time, or answers something else.
+/// Where the server does not respond in time, or sends something else.
 pub fn ask(path: &Path, timeout: Duration) -> anyhow::Result<serde_json::Value> {
     let deadline = Instant::now() + timeout;
     let once =
@@ -96,7 +96,7 @@ fn exchange(mut stream: UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The body of a response that is a success.
+/// The body of a successful response.
 fn body(bytes: &[u8]) -> anyhow::Result<&[u8]> {
     let mut fields = [EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut fields);

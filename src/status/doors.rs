@@ -1,5 +1,5 @@
-//! The processes that answer those who ask: one for the control socket and one for HTTP, so that no stranger is in the
-//! operator's way. Each is a server of this program, with a child for each request.
+//! The processes that answer status requests: one for the control socket and one for HTTP, so that strangers cannot get
+//! in the operator's way. Each is a server of this program, with a child for each request.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -24,14 +24,14 @@ use crate::sys::fork;
 use crate::sys::signals::Signals;
 use crate::text::escape_path;
 
-/// A door, and its process.
+/// A listening socket, and the process that serves it.
 #[derive(Debug)]
 struct Door {
     listeners: Vec<TcpListener>,
     process: Process,
 }
 
-/// All doors of a server.
+/// All doors of a server: the sockets at which its status can be requested.
 #[derive(Debug, Default)]
 pub struct Doors {
     doors: Vec<Door>,
@@ -42,8 +42,8 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Listens where the options say. While the process has all its rights: the control socket becomes the user's as
-    /// whom the server will run.
+    /// Opens the sockets that the options ask for. Must be called before privileges are dropped: it gives the control
+    /// socket to the user as whom the server will run.
     ///
     /// # Errors
     /// Where that is not possible.
@@ -77,17 +77,17 @@ impl Doors {
         self.doors.push(Door { listeners, process });
     }
 
-    /// Whether nobody is to be told.
+    /// Whether no status can be requested.
     pub fn is_empty(&self) -> bool {
         self.doors.is_empty()
     }
 
-    /// The directory of the control socket, from which it is removed at the end.
+    /// The directory of the control socket, needed to remove it at the end.
     pub fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.control.as_ref().map(ControlFile::directory)
     }
 
-    /// What the process needs that starts them.
+    /// The descriptors needed by the process that starts them.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let listeners = self.doors.iter().flat_map(|door| &door.listeners);
         let listeners = listeners.map(AsFd::as_fd);
@@ -105,12 +105,12 @@ impl Doors {
         self.processes().count() < self.doors.len()
     }
 
-    /// The processes that run.
+    /// The running processes.
     pub fn processes(&self) -> impl Iterator<Item = Pid> + '_ {
         self.doors.iter().filter_map(|door| door.process.pid())
     }
 
-    /// Starts the processes that are due; says when another one will be.
+    /// Starts the processes that are due; returns when the next one is.
     pub fn start(
         &mut self,
         source: &Arc<dyn Source>,
@@ -122,13 +122,13 @@ impl Doors {
         })
     }
 
-    /// A process ended; answers whether it was one of these. It will be started again.
+    /// A child ended: returns whether it was one of these, which is then restarted.
     pub fn ended(&mut self, ended: Ended) -> bool {
         let mut doors = self.doors.iter_mut();
         doors.any(|door| door.process.ended(ended))
     }
 
-    /// Ends the processes, to be started again with more to tell.
+    /// Kills the processes, to be started again with more to report.
     pub fn restart(&mut self) {
         for door in &mut self.doors {
             // By force: a server that is asked to stop would shut down the sockets, which its successor needs.
@@ -136,7 +136,7 @@ impl Doors {
         }
     }
 
-    /// Ends the processes for good, and removes the control socket.
+    /// Kills the processes for good, and removes the control socket.
     pub fn stop(&mut self) {
         self.restart();
         self.doors.clear();
@@ -162,7 +162,7 @@ impl Door {
     }
 }
 
-/// The life of a door. No signal that can be blocked ends it.
+/// The main function of a door's process, which blocks all signals.
 fn serve(
     listeners: &[TcpListener],
     source: &Arc<dyn Source>,
@@ -189,7 +189,7 @@ fn serve(
     Ok(())
 }
 
-/// Whoever asks is a program or a browser, near by, and asks one thing.
+/// Limits for clients that are programs or browsers nearby, with one request each.
 fn limits() -> Limits {
     const MOMENT: Duration = Duration::from_secs(5);
     Limits {

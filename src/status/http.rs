@@ -1,5 +1,5 @@
-//! HTTP/1.1, as much of it as a page for looking needs: one request, one response, and the connection is closed.
-//! Pure. RFC 9110, RFC 9112.
+//! The part of HTTP/1.1 that a read-only page needs: one request, one response, and the connection is closed. Pure. RFC
+//! 9110, RFC 9112.
 //!
 //! ```
 //! use cascade::status::http::{Asked, Resource, parse};
@@ -14,31 +14,31 @@ use std::time::SystemTime;
 
 use httparse::{EMPTY_HEADER, Error, Status};
 
-/// The longest head of a request: its first line and the fields.
+/// The longest head of a request: request line and header fields.
 pub const MAX_HEAD: usize = 8192;
-/// The most fields.
+/// The most header fields.
 const MAX_FIELDS: usize = 64;
 
-/// What there is.
+/// The resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
-    /// The page.
+    /// The HTML page.
     Page,
-    /// For Prometheus.
+    /// The metrics for Prometheus.
     Metrics,
-    /// The object.
+    /// The JSON object.
     Json,
 }
 
 impl Resource {
-    /// All of them, with their paths.
+    /// All resources, with their paths.
     const ALL: [(&'static str, Self); 3] = [
         ("/", Self::Page),
         ("/metrics", Self::Metrics),
         ("/status.json", Self::Json),
     ];
 
-    /// What its bytes are.
+    /// Its media type.
     fn media_type(self) -> &'static str {
         match self {
             Self::Page => "text/html; charset=utf-8",
@@ -48,23 +48,23 @@ impl Resource {
     }
 }
 
-/// A request that can be answered.
+/// A valid request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// For what.
+    /// The resource.
     pub resource: Resource,
-    /// Whether it is wanted (GET), or only what would be said about it (HEAD).
+    /// Whether the body is wanted (GET), or only the header (HEAD).
     pub body: bool,
 }
 
-/// Why a request is not answered as asked.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It makes no sense.
+    /// It is malformed (400).
     BadRequest,
-    /// There is no such thing.
+    /// There is no such resource (404).
     NotFound,
-    /// It wants something done, and here things can only be looked at.
+    /// The method is not GET or HEAD (405).
     MethodNotAllowed,
     /// Its first line is too long.
     UriTooLong,
@@ -109,10 +109,10 @@ impl Refusal {
     }
 }
 
-/// Reads a request; answers nothing where something of it is still missing. What follows its head is not looked at.
+/// Parses a request; `None` while its head is incomplete. What follows the head is ignored.
 ///
 /// # Errors
-/// What to say to one that cannot be answered.
+/// Why the request is refused.
 pub fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -143,7 +143,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
     Ok(Some(Asked { resource, body }))
 }
 
-/// What is meant by the target of a request: a path, or a whole URI, with or without a query.
+/// Resolves a request target: a path or an absolute URI, with or without a query.
 fn resource(target: &str) -> Result<Resource, Refusal> {
     let path = match target.split_once("://") {
         Some((_, rest)) if !target.starts_with('/') => match rest.find('/') {
@@ -159,13 +159,13 @@ fn resource(target: &str) -> Result<Resource, Refusal> {
         .ok_or(Refusal::NotFound)
 }
 
-/// The response that has what was asked for.
+/// A successful response.
 pub fn response(asked: Asked, contents: &str, now: SystemTime) -> Vec<u8> {
     let media_type = asked.resource.media_type();
     encode("200 OK", media_type, "", contents, asked.body, now)
 }
 
-/// The response that says why not.
+/// An error response.
 pub fn refusal(refusal: Refusal, now: SystemTime) -> Vec<u8> {
     let allow = match refusal {
         Refusal::MethodNotAllowed => "Allow: GET, HEAD\r\n",
@@ -177,7 +177,8 @@ pub fn refusal(refusal: Refusal, now: SystemTime) -> Vec<u8> {
     encode(status, media_type, allow, &contents, true, now)
 }
 
-/// The page has its style in itself, and a browser that shows it loads nothing, runs nothing and keeps nothing.
+/// Security headers: the page contains its style, and a browser that shows it loads nothing, runs nothing and stores
+/// nothing.
 fn encode(
     status: &str,
     media_type: &str,
@@ -205,7 +206,7 @@ fn encode(
     [head.as_bytes(), contents.as_bytes()].concat()
 }
 
-/// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A date in HTTP's format: `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn date(now: SystemTime) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = [

@@ -1,4 +1,4 @@
-//! How a server is: asked through its control socket, and of a tracker over HTTP.
+//! A server's status: requested through its control socket, and of a tracker over HTTP.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -23,9 +23,9 @@
 //!       └─ surveyor  a child for each question to a peer → answers         survey
 //! ```
 //!
-//! A peer's supervisor starts its door by itself. What is told lies in memory that all processes of a server share, and
-//! those that tell it can only read it: neither a stranger's HTTP nor a question too many is felt by those who are
-//! served.
+//! A peer's supervisor starts its door itself. The status is read from memory that all processes of a server share, and
+//! those that report it have it mapped read-only: neither HTTP requests by strangers nor an excess of requests affects
+//! the clients being served.
 
 pub mod answers;
 pub mod client;

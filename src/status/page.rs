@@ -1,7 +1,7 @@
-//! A tracker's status as a page: no script, nothing from elsewhere, light and dark as its reader has it.
+//! A tracker's status as an HTML page: no scripts, no external resources, light and dark after the reader's preference.
 //!
-//! What strangers have a part in is addresses and hashes, which have no character that means something in HTML; they
-//! are escaped nevertheless.
+//! Strangers contribute addresses and hashes only, which contain no special characters of HTML; they are escaped
+//! nevertheless.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,9 +14,9 @@ use crate::text::{escape_markup, grouped};
 
 /// Colours, type and layout.
 const STYLE: &str = include_str!("page.css");
-/// Seconds after which a browser loads it again.
+/// Seconds after which a browser reloads it.
 const RELOAD: u32 = 15;
-/// A file with more peers shows them when it is asked to.
+/// A file with more peers than this has its list collapsed at first.
 const SHOWN: usize = 40;
 
 /// The whole page.

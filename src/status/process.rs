@@ -1,4 +1,4 @@
-//! A process that is started again when it dies.
+//! A process that is restarted when it dies.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use nix::unistd::Pid;
 use crate::logging::complain;
 use crate::sys::child::{self, Ended};
 
-/// How long after its death it is started again.
+/// The delay before it is restarted.
 const REST: Duration = Duration::from_secs(1);
 
-/// The process, or when there will be one.
+/// The process, or when it is started.
 #[derive(Debug)]
 pub struct Process {
     /// What it does, for the log.
@@ -26,7 +26,7 @@ enum State {
 }
 
 impl Process {
-    /// It is due now.
+    /// A process that is due now.
     pub fn new(task: String) -> Self {
         Self {
             task,
@@ -34,7 +34,7 @@ impl Process {
         }
     }
 
-    /// Its number, where it runs.
+    /// Its pid, while it runs.
     pub fn pid(&self) -> Option<Pid> {
         match self.state {
             State::Running(pid) => Some(pid),
@@ -42,7 +42,7 @@ impl Process {
         }
     }
 
-    /// Starts it where it is due; says when it will be, where that is later.
+    /// Starts it if it is due; returns when it will be, if that is later.
     pub fn start(&mut self, spawn: impl FnOnce() -> io::Result<Pid>) -> Option<Instant> {
         let State::Due(at) = self.state else {
             return None;
@@ -64,7 +64,7 @@ impl Process {
         }
     }
 
-    /// A process ended; answers whether it was this one, which will be started again.
+    /// A child ended: returns whether it was this one, which is then restarted.
     pub fn ended(&mut self, ended: Ended) -> bool {
         if self.pid() != Some(ended.pid) {
             return false;
@@ -75,7 +75,7 @@ impl Process {
         true
     }
 
-    /// Ends it, by force; it is due then.
+    /// Kills it; it is due then.
     pub fn end(&mut self) {
         if let Some(pid) = self.pid() {
             child::kill(pid);
@@ -84,12 +84,12 @@ impl Process {
     }
 }
 
-/// The earlier of two times that may not come.
+/// The earlier of two optional times.
 pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
-/// The exit status of a process that went well, or says why not.
+/// The exit status for a result; an error is logged.
 pub fn status_of(went: anyhow::Result<()>) -> u8 {
     match went {
         Ok(()) => 0,

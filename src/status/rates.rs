@@ -1,23 +1,24 @@
-//! Bytes per second: counters are looked at every second, and compared with what they are when somebody asks.
+//! Rates in bytes per second: counters are sampled every second, and compared with their present values when a status
+//! is requested.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How often counters are looked at.
+/// The sampling interval.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// So many looks are kept: a rate is that of the last five seconds.
+/// The number of samples kept: a rate is the average over the last five seconds.
 const KEPT: usize = 5;
-/// Over less time a rate says nothing.
+/// Over a shorter time a rate is meaningless.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// What counters were, oldest first.
+/// The samples, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Rates {
     looks: VecDeque<(Instant, Vec<u64>)>,
 }
 
 impl Rates {
-    /// Looks at the counters, where it is time; says when it is the next time.
+    /// Takes a sample, if it is time; returns when the next is due.
     pub fn look(&mut self, now: Instant, counters: impl FnOnce() -> Vec<u64>) -> Duration {
         if let Some((last, _)) = self.looks.back() {
             let since = now.saturating_duration_since(*last);
@@ -32,7 +33,7 @@ impl Rates {
         EVERY
     }
 
-    /// How fast the counter with this index grows, which is `count` now: per second; 0 where that is not known yet.
+    /// The rate of the counter with this index, whose present value is `count`, per second; 0 while it is unknown.
     pub fn rate(&self, now: Instant, index: usize, count: u64) -> f64 {
         let long_ago = |(at, _): &&(Instant, Vec<u64>)| now.saturating_duration_since(*at) >= LEAST;
         let Some((at, counts)) = self.looks.front().filter(long_ago) else {

@@ -1,8 +1,7 @@
-//! The reporter: the process outside of a tracker's confinement that starts those who tell of it.
+//! The reporter: the unconfined process that starts those that report a tracker's status.
 //!
-//! It reads nothing, of nobody but the tracker, which hands over the tables of its registry, and those of another one
-//! when there is one. It ends with the tracker, when it has removed the control socket; where it dies before, its
-//! [`keeper`] starts it again.
+//! It reads from the tracker only, which passes it the tables of its registry, and those of any successor. It ends with
+//! the tracker, after it has removed the control socket; if it dies before, its [`keeper`] restarts it.
 
 mod life;
 mod shelf;
@@ -30,21 +29,21 @@ use crate::sys::poll::wait_readable;
 use crate::tracker::roll::Roll;
 use shelf::Shelf;
 
-/// How long the removal of the control socket is waited for.
+/// How long to wait for the removal of the control socket.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is told, beside who is registered.
+/// What is reported besides the registry.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// Who runs.
     pub about: About,
-    /// The books of its server.
+    /// The server's ledger.
     pub ledger: Arc<Ledger>,
     /// How many peers are asked in a second how much they have: see [`super::survey`].
     pub survey: u32,
 }
 
-/// The reporter, from the side of the tracker.
+/// The tracker's handle on the reporter.
 #[derive(Debug)]
 pub struct Reporter {
     socket: Arc<OwnedFd>,
@@ -105,7 +104,7 @@ impl Reporter {
         self.socket.as_raw_fd()
     }
 
-    /// How it is told of a registry: the first one, and each that takes its place.
+    /// How it is told of a registry: the first one, and each successor.
     pub fn tell(&self) -> Tell {
         let socket = Arc::clone(&self.socket);
         Box::new(move |roll: &Roll| {
@@ -127,7 +126,7 @@ impl Reporter {
             .try_for_each(|at| print_bytes(format!("status at http://{at}/\n").as_bytes()))
     }
 
-    /// Ends it, and waits a moment until it has removed the control socket, and is gone.
+    /// Stops it, and waits briefly until it has removed the control socket and is gone.
     pub fn stop(&self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
         let _ = wait_readable(&[Some(self.socket.as_fd())], Some(PATIENCE));

@@ -1,4 +1,4 @@
-//! The service that tells how a server is: a session of one request and one response.
+//! The service that reports a server's status: sessions of one request and one response.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,25 +12,25 @@ use super::report::{Role, Status};
 use super::{metrics, page};
 use crate::service::{Apart, Next, Outcome, Output, Reports, Service, Session};
 
-/// Whose status is told.
+/// A source of status reports.
 pub trait Source: Send + Sync {
-    /// From now on this process and its children only read what is told.
+    /// Makes the source's memory read-only for this process and its future children.
     ///
     /// # Errors
     /// Where the memory cannot be protected.
     fn only_look(&self) -> io::Result<()>;
 
-    /// Counters of bytes whose rates are wanted, always in the same order.
+    /// Byte counters whose rates are wanted, always in the same order.
     fn counters(&self) -> Vec<u64>;
 
-    /// How it is now.
+    /// The present status.
     fn status(&self, rates: &Rates, now: SystemTime) -> Status;
 }
 
-/// Tells whoever asks.
+/// Answers status requests.
 pub struct StatusService {
     source: Arc<dyn Source>,
-    /// Locked for the time of a call.
+    /// Locked for the duration of a call.
     rates: Mutex<Rates>,
 }
 
@@ -72,13 +72,13 @@ impl Service for StatusService {
     }
 }
 
-/// A connection that asks one thing.
+/// A connection, with its one request.
 pub struct StatusSession {
     source: Arc<dyn Source>,
     rates: Rates,
     /// When the client connected.
     now: SystemTime,
-    /// What has arrived of the request: at most [`http::MAX_HEAD`] bytes.
+    /// The part of the request that has arrived: at most [`http::MAX_HEAD`] bytes.
     input: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! What a tracker tells of itself, from the tables that it shares.
+//! A tracker's status, from the tables that it shares.
 
 use std::io;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use crate::hash::CascadeHash;
 use crate::server::Ledger;
 use crate::tracker::roll::{Most, Roll, RollFile, RollPeer};
 
-/// How much is told at most: a page shall be a page.
+/// The most that is reported, so that a page stays readable.
 const MOST: Most = Most {
     files: 1000,
     peers: 1000,
     all_peers: 10_000,
 };
 
-/// A tracker, from the side of those who tell of it.
+/// A tracker, as the processes see it that report its status.
 #[derive(Debug, Clone)]
 pub struct TrackerSource {
     /// Who runs.
     pub about: About,
-    /// The books of its server.
+    /// The server's ledger.
     pub ledger: Arc<Ledger>,
-    /// Who is registered.
+    /// The registry.
     pub roll: Roll,
-    /// What peers have said that were asked how much they have.
+    /// The answers of peers about how much they have.
     pub answers: Option<Arc<Answers>>,
 }
 

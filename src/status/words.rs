@@ -1,4 +1,4 @@
-//! A status for people: the lines of a status block, and the report on a terminal of 80 columns.
+//! A status in words: the lines of a status block in the log, and the report on a terminal of 80 columns.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,16 +9,16 @@ use crate::layout::{bar, wrapped};
 use crate::text::escape;
 use crate::tracker::figures::Figures;
 
-/// Columns of a bar.
+/// Width of a bar, in columns.
 const BAR: usize = 10;
-/// Columns of a label.
+/// Width of a label, in columns.
 const LABEL: usize = 13;
-/// Peers of a file that are shown.
+/// The most peers that are shown of a file.
 const MOST_PEERS: usize = 20;
-/// Files that are shown.
+/// The most files that are shown.
 const MOST_FILES: usize = 50;
 
-/// The lines that a signal has the server log: what there is, in figures.
+/// The lines that the server logs on a signal: figures only.
 pub fn block(status: &Status) -> Vec<String> {
     let served = !status.about.listening.is_empty();
     let of_connections = served.then(|| status.connections.tally().status());
@@ -161,7 +161,7 @@ pub fn in_words(file: &Tracked) -> String {
     text
 }
 
-/// How much of a file a peer has: a share where that is known, and words.
+/// How much of a file a peer has: a fraction, if known, and words.
 pub fn share(file: &Tracked, peer: &Registered) -> (Option<f64>, String) {
     match (peer.complete, peer.present, file.blocks) {
         (Some(true), _, _) => (Some(1.0), "100 %".into()),
@@ -239,7 +239,7 @@ fn per_second(rate: f64) -> String {
     format!("{}/s", HumanBytes(rate as u64))
 }
 
-/// Seconds as people say them: the two largest units.
+/// A duration in words: its two largest units.
 pub fn coarse(seconds: u64) -> String {
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

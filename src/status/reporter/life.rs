@@ -1,4 +1,4 @@
-//! What a reporter does.
+//! The reporter's main loop.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
 use crate::tracker::roll::Roll;
 
-/// How long nothing has to be looked at, unless something happens.
+/// The longest wait, if nothing happens.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// The life of the process. No signal that can be blocked ends it: it ends with the tracker.
+/// The main function of the process. It blocks all signals, and ends with the tracker.
 pub fn live(
     doors: &mut Doors,
     subject: &Subject,
@@ -77,18 +77,18 @@ pub fn live(
     Ok(())
 }
 
-/// A reporter, from its own side.
+/// The state of a reporter.
 struct Reporter<'a> {
     subject: &'a Subject,
     confinement: &'a Confinement,
     doors: &'a mut Doors,
-    /// Who asks peers, where they are asked.
+    /// The process that asks peers, if they are asked.
     surveyor: Option<Process>,
-    /// What is told of, once there is a registry.
+    /// What is reported, once there is a registry.
     told: Option<Told>,
 }
 
-/// What those need that are started.
+/// What the processes need that are started.
 struct Told {
     source: Arc<dyn Source>,
     roll: Roll,
@@ -96,7 +96,7 @@ struct Told {
 }
 
 impl Reporter<'_> {
-    /// From now on this registry is told of.
+    /// Reports on this registry from now on.
     fn follow(&mut self, passed: Passed) -> anyhow::Result<()> {
         let roll = Roll::taken(passed)?;
         let Subject {
@@ -125,7 +125,7 @@ impl Reporter<'_> {
         Ok(())
     }
 
-    /// Starts the processes that are due; says when another one will be.
+    /// Starts the processes that are due; returns when the next one is.
     fn start(&mut self) -> Option<Instant> {
         let Told {
             source,
@@ -142,7 +142,7 @@ impl Reporter<'_> {
         earlier(due, next)
     }
 
-    /// Ends all processes; they are due then.
+    /// Kills all processes; they are due then.
     fn end(&mut self) {
         self.doors.restart();
         if let Some(surveyor) = &mut self.surveyor {

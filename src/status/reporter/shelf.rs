@@ -1,11 +1,11 @@
-//! Where a reporter leaves the newest registry for its successor: a conversation of which its keeper has both ends.
+//! Where a reporter leaves the newest registry for its successor: a socket pair of which its keeper holds both ends.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::sys::passing::{self, Passed};
 
-/// The shelf: there is one thing on it, or nothing.
+/// The shelf, which holds one item or none.
 #[derive(Debug)]
 pub struct Shelf {
     front: OwnedFd,
@@ -22,12 +22,12 @@ impl Shelf {
         Ok(Self { front, back })
     }
 
-    /// What the process needs that uses it.
+    /// The descriptors needed by the process that uses it.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.front.as_fd(), self.back.as_fd()]
     }
 
-    /// Leaves this there, instead of what was there. At no moment is there nothing: whoever does this may be killed.
+    /// Replaces the item. The shelf is empty at no moment, since the process may be killed at any.
     ///
     /// # Errors
     /// As sendmsg(2) and recvmsg(2).
@@ -37,7 +37,7 @@ impl Shelf {
         self.drop_all_but(passed.bytes.len())
     }
 
-    /// What was put there last, which stays there.
+    /// The item, which stays there.
     ///
     /// # Errors
     /// As recvmsg(2).

@@ -1,4 +1,4 @@
-//! The survey: asks the peers of a tracker how much they have, for those who are told its status.
+//! The survey: asks a tracker's peers how much of their files they have, for status reports.
 //!
 //! ```text
 //! surveyor     sees who is registered, and when whom to ask      schedule
@@ -35,28 +35,29 @@ use schedule::{Outcome, Question, Schedule};
 
 /// How many of those are asked that one address has registered: nobody fills the table alone.
 const PER_ADDRESS: usize = 64;
-/// How often the registry is looked at. A look takes longer the more there are: of the time, one part in so many.
+/// How often the registry is read. The more peers there are, the longer that takes; it may take up this fraction of the
+/// time at most.
 const LOOK: Duration = Duration::from_secs(2);
 const LOOK_SHARE: u32 = 50;
-/// A question that is not answered after so long is given up. (PROTOCOL §4: nobody has failed before 10 s.)
+/// Unanswered questions are given up after this time. (PROTOCOL §4: nobody has failed before 10 s.)
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Who is to be asked, how often, and where the answers go.
+/// The settings of a survey.
 #[derive(Debug, Clone)]
 pub struct Survey {
-    /// How many questions there are in a second, at most.
+    /// The most questions per second.
     pub per_second: u32,
-    /// What was answered.
+    /// Where the answers go.
     pub answers: Arc<Answers>,
     /// The books of the server, which are none of a surveyor's business.
     pub ledger: Arc<Ledger>,
 }
 
 impl Survey {
-    /// The life of the process that asks. No signal that can be blocked ends it.
+    /// The main function of the process, which blocks all signals.
     ///
     /// # Errors
-    /// Where it cannot go on.
+    /// Where its loop fails.
     pub fn run(&self, roll: &Roll, confinement: &Confinement) -> anyhow::Result<()> {
         SigSet::all().thread_block()?;
         let signals = Signals::new(&[Signal::SIGCHLD])?;
@@ -85,7 +86,7 @@ struct Surveyor<'a> {
     confinement: &'a Confinement,
     schedule: Schedule,
     open: Vec<Open>,
-    /// When the registry is looked at again.
+    /// When the registry is read next.
     next_look: Instant,
 }
 
@@ -112,7 +113,7 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    /// Sees who is registered, where it is time.
+    /// Reads the registry, if it is time.
     fn look(&mut self) {
         let now = Instant::now();
         if now < self.next_look {
@@ -128,7 +129,7 @@ impl<'a> Surveyor<'a> {
         self.next_look = Instant::now() + LOOK.max(LOOK_SHARE * now.elapsed());
     }
 
-    /// Asks those whose turn it is.
+    /// Asks the peers whose turn it is.
     fn ask(&mut self) {
         while let Some(question) = self.schedule.next(Instant::now()) {
             match self.start(&question) {
@@ -157,7 +158,7 @@ impl<'a> Surveyor<'a> {
         })
     }
 
-    /// Ends the questions that have been open for too long; they are reaped as others are.
+    /// Kills the processes of questions that have been open for too long; they are reaped as others are.
     fn give_up(&self) {
         for open in self
             .open
@@ -168,7 +169,7 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    /// When there is something to do, unless a question is over before.
+    /// When there is work to do, unless an answer arrives before.
     fn due(&self) -> Instant {
         let impatient = self.open.iter().map(|open| open.since + PATIENCE);
         let next = impatient.chain(self.schedule.due());

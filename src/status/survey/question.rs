@@ -1,4 +1,4 @@
-//! A question, in a process of its own: how much of a file does a peer have? (WANT_MAP, PROTOCOL §5)
+//! One question, in a process of its own: how much of a file does a peer have? (WANT_MAP, PROTOCOL §5)
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 
@@ -7,14 +7,14 @@ use crate::download::extension::{Conversation, Unanswered};
 use crate::faults;
 use crate::status::answers::Answer;
 
-/// What goes through the pipe: a kind, and a number.
+/// A message in the pipe: a kind, and a number.
 const RECORD: usize = 5;
 const ALL: u8 = 0;
 const SOME: u8 = 1;
 const NO_EXTENSION: u8 = 2;
 const CLOSED: u8 = 3;
 
-/// The life of the process that asks.
+/// The main function of the process that asks.
 pub fn ask(question: &Question, mut to: &PipeWriter) -> u8 {
     faults::at("question");
     let (kind, number) = match answer(question) {
@@ -57,7 +57,7 @@ fn answer(question: &Question) -> Result<Answer, Unanswered> {
     read(&map, *blocks).ok_or(Unanswered::TooLong(map.len() as u64))
 }
 
-/// What a map says; nothing where it is not the map of a file of so many blocks.
+/// Interprets a map; `None` where it is not that of a file with this many blocks.
 fn read(map: &[u8], blocks: Option<u32>) -> Option<Answer> {
     if map.is_empty() {
         return Some(Answer::All);

@@ -1,8 +1,8 @@
-//! Who is asked when. Pure: times are given.
+//! Which peer is asked when. Pure: times are arguments.
 //!
-//! Whoever has a part of a file is asked again soon, for that is what people watch; who has all of it, now and then; who
-//! does not answer, less and less often; and who does not know the question, hardly ever. All of that at a steady pace,
-//! however many there are; and those who were silent, or slow, keep only each other waiting.
+//! A peer that has a part of a file is asked again soon, since that is what people watch; one that has all of it, now
+//! and then; one that does not answer, less and less often; and one that does not know the question, hardly ever. All
+//! of that at a steady rate, however many peers there are; and peers that were silent or slow delay only each other.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -31,7 +31,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// So many times in a row a peer may be silent before what it said is not believed any more.
 const FORGIVEN: u32 = 2;
 
-/// What became of a question.
+/// The outcome of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It said how much it has.
@@ -46,7 +46,7 @@ pub enum Outcome {
     NotAsked,
 }
 
-/// A question that is due.
+/// A question to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question {
     /// The place of the answer.
@@ -71,7 +71,7 @@ struct Entry {
     key: Key,
     blocks: Option<u32>,
     state: State,
-    /// How often in a row it did not answer.
+    /// How many times in a row it did not answer.
     silent: u32,
     /// Whether it has ever answered.
     known: bool,
