@@ -1,42 +1,43 @@
-//! Cascade: sharing files in a peer-to-peer network, with a process for each connection.
+//! Cascade: peer-to-peer file sharing, with a process for each connection.
 //!
 //! # A tour
 //!
-//! Begin with `main.rs`, which calls [`commands::main`]; every command is a file in [`commands`] that shows the data
-//! flow of its role a step a line.
+//! Begin with `main.rs`, which calls [`commands::main`]. Every command is a file in [`commands`] that shows the data
+//! flow of its role, one step per line.
 //!
-//! The formats come first: [`hash`] has the three kinds of hash, [`cascade_file`] the file that describes a file,
-//! [`wire`] the messages of the network. They are pure, and so are the state machines that speak them: a
-//! [`service::Session`] turns bytes that arrived into bytes (and ranges of files) that are to be sent. [`service::blocks`]
-//! serves blocks, [`service::tracker`] answers who has them.
+//! The formats come first: [`hash`] has the three kinds of hashes, [`cascade_file`] the file that describes a shared
+//! file, [`wire`] the messages of the protocols. They are pure, and so are the state machines that speak them: a
+//! [`service::Session`] turns received bytes into bytes and file ranges to be sent. [`service::blocks`] serves blocks,
+//! [`service::tracker`] tells which peers have them.
 //!
-//! [`server`] drives sessions: it accepts, forks a child per connection, and reaps. What a child learns that must
-//! outlive it goes to the parent as a record through a pipe ([`sys::pipe`]); what children must see change lies in
-//! shared memory ([`sys::shared`]): the blocks that are present ([`store::bitmap`]), the peers that are registered
-//! ([`tracker::registry`]).
+//! [`server`] drives sessions: it accepts connections, forks a child for each, and reaps ([`sys::child`]). What must
+//! outlive a child is sent to the parent as a record ([`sys::record`]) over a socket or pipe; what children must see
+//! change lies in shared memory ([`sys::shared`]): which blocks are present ([`store::bitmap`]), which peers are
+//! registered ([`tracker::registry`]).
 //!
-//! [`download`] is the other half: a pure scheduler ([`download::plan`]) gives orders, worker processes fetch blocks,
-//! verify and write them, and report. [`node`] puts it all together for `get` and `peer`: a supervisor with a process
-//! for each role, which [`node::handover`] keeps informed. [`share`] runs a tracker and such a node, and counts the
-//! copies. [`compare`] measures the server models against each other. [`store`] is the data on disk: created, verified,
-//! written, and never lost.
+//! [`download`] is the other half: a pure scheduler ([`download::plan`]) gives orders to worker processes, which fetch
+//! blocks, verify and write them, and report back. [`node`] combines both for `get` and `peer`: a supervisor with a
+//! process for each role, kept up to date through [`node::handover`]. [`share`] runs a tracker and such a node, and
+//! counts the copies. [`compare`] benchmarks the server models against each other. [`store`] handles data on disk:
+//! created, verified, written, and never lost.
 //!
-//! [`cli`] is what can be typed, [`config`] the same in a file; [`exit`], [`output`], [`events`] and [`logging`] are what
-//! a shell sees of the program. [`daemon`] is how tracker, peer and echo server get on with what runs them.
-//! [`sys`] has the only unsafe code, [`net`] the addresses, [`text`] makes what strangers say fit to be shown.
-//! [`faults`] is for the tests, and empty in what is shipped.
+//! [`cli`] is the command line, [`config`] the same in a file; [`exit`], [`output`], [`events`] and [`logging`] are the
+//! program's interface to the shell. [`status`] reports how a server is doing. [`daemon`] is how tracker, peer and echo
+//! server cooperate with service managers and inetd, and [`confine`] how processes that face strangers give up their
+//! privileges. [`sys`] has the only unsafe code, [`net`] addresses and sockets; [`text`] makes untrusted text safe to
+//! display. [`faults`] injects failures for the tests, and is empty in release builds.
 //!
 //! Dependencies point one way: commands → share → node → download, server, tracker → service → wire → hash.
 //!
 //! # Examples
 //!
-//! What is pure can be tried without a network. [`cascade_file`], [`wire`], [`service`], [`download::plan`] and
-//! [`tracker::registry`] begin with an example; the one of [`server`] serves a client. The program itself has its
-//! examples in the manual.
+//! Pure modules can be tried without a network: [`cascade_file`], [`wire`], [`service`], [`download::plan`] and
+//! [`tracker::registry`] begin with an example. The one in [`server`] serves a client. The manual has examples of the
+//! program itself.
 //!
 //! # Hazards
 //!
-//! What went wrong elsewhere and must not here is written where it is prevented: [`sys::fork`], [`sys::signals`],
+//! Known pitfalls of such servers are documented where they are avoided: [`sys::fork`], [`sys::signals`],
 //! [`sys::pipe`], [`server::process`], [`store::data_file`].
 
 pub mod cascade_file;
