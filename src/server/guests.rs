@@ -57,7 +57,7 @@ impl Guests {
         })
     }
 
-    /// As [`Guests::new`], in memory that children cannot modify, for models in which only the parent admits
+    /// As [`Guests::new`], in memory that children do not inherit, for models in which only the parent admits
     /// connections.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ pub fn send(
     Ok(())
 }
 
-/// Receives one message; `None` once the other end is closed.
+/// Receives one message, if there is one; `None` also once the other end is closed.
 ///
 /// # Errors
 /// As recvmsg(2), and where a message was too long.

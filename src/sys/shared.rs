@@ -4,7 +4,7 @@
 //! writer, the owner of the data, and there are many readers, and no lock that a dying process could keep. It also
 //! keeps fork(2) cheap: page tables are copied for private memory that was touched, but not for shared memory.
 //!
-//! Where it matters, the hardware enforces who may write ([`Shared::guarded`], [`Shared::protect`]).
+//! Where it matters, memory protection enforces who may write ([`Shared::guarded`], [`Shared::protect`]).
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -101,7 +101,7 @@ impl Signals {
         })
     }
 
-    /// Notifies `watcher` from now on, and every `every` that the loop is alive.
+    /// Notifies `watcher` from now on of what the loop does, and at intervals of `every` that it is alive.
     ///
     /// # Errors
     /// Where the system has no descriptor left.
