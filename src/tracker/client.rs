@@ -1,7 +1,7 @@
-//! How a peer asks a tracker: one connection, one request, one response. PROTOCOL §2, §4.
+//! The client side of the tracker protocol: one connection, one request, one response. PROTOCOL §2, §4.
 //!
-//! It blocks, within its timeout, so it is for a process that has nothing else to do. Connecting and asking are two
-//! steps, because a peer advertises the local address of its connection: that is how the tracker's network sees it.
+//! It blocks until its timeout, so it is for a process that has nothing else to do. Connecting and asking are two steps
+//! because a peer advertises the local address of its connection, which is how the tracker's network sees it.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,13 +16,13 @@ use crate::wire::tracker::{PeerRecord, Request, Response, ResponseError};
 /// a connect that waits is no failure before 10 s (PROTOCOL §4).
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a tracker did not answer as asked.
+/// Why a request failed.
 #[derive(Debug, Error)]
 pub enum AskError {
     /// No connection.
     #[error("cannot connect: {0}{advice}", advice = advice(.0))]
     Connect(io::Error),
-    /// The time was over.
+    /// Timed out.
     #[error("it did not answer in time")]
     TimedOut,
     /// The connection ended before the response was complete.
@@ -31,10 +31,10 @@ pub enum AskError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(io::Error),
-    /// What it sent is no response.
+    /// The response was malformed.
     #[error("its response makes no sense: {0}")]
     BadResponse(#[from] ResponseError),
-    /// It understood, and refused.
+    /// The tracker refused the request.
     #[error("it refused: {message}")]
     Refused {
         /// The status byte, not 0.
@@ -61,7 +61,7 @@ pub struct Answer {
     pub local: SocketAddr,
 }
 
-/// A connection to a tracker, on which nothing was asked yet.
+/// A connection to a tracker, before the request.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -101,7 +101,7 @@ impl Connection {
         self.local
     }
 
-    /// Sends the request, and reads the response as soon as it is complete: not all trackers close.
+    /// Sends the request, and reads the response until it is complete: not all trackers close the connection.
     ///
     /// # Errors
     /// Where the tracker does not answer within the time, or refuses.
@@ -148,7 +148,7 @@ impl Connection {
     }
 }
 
-/// The time that is left, which is more than none.
+/// The time that is left, more than zero.
 fn left(deadline: Instant) -> Result<Duration, AskError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {

@@ -1,5 +1,5 @@
-//! What is registered, in memory that its owner writes and all others read: the part of the registry's [`Tables`] that
-//! makes sense without a key.
+//! The registered peers, in memory that its owner writes and all others read: the part of the registry's [`Tables`]
+//! that can be used without the hash key.
 //!
 //! | table | an entry |
 //! |---|---|
@@ -32,7 +32,7 @@ const FILE_FLAGS: u32 = 2;
 const FILE_USED: u64 = 1;
 const FILE_RETIRED: u64 = 2;
 
-/// Single numbers that readers need as well.
+/// Single numbers that readers also need.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Number {
     /// Records in use.
@@ -43,7 +43,7 @@ pub(super) enum Number {
     PerHash,
 }
 
-/// How much there may be, and of what kind it is. It stays the same.
+/// The capacity and kind of a registry, which never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
     /// Records.
@@ -86,7 +86,7 @@ impl Entries {
         })
     }
 
-    /// What another process makes the same tables of, to read them, with [`Entries::passed`].
+    /// The descriptors from which another process maps the same tables for reading, with [`Entries::passed`].
     pub fn descriptors(&self) -> Option<[BorrowedFd<'_>; 5]> {
         Some([
             self.sequence.descriptor()?,
@@ -97,7 +97,7 @@ impl Entries {
         ])
     }
 
-    /// The tables that another process handed over.
+    /// Maps tables that another process passed.
     ///
     /// # Errors
     /// Where they are none of this size.
@@ -120,7 +120,7 @@ impl Entries {
         self.limits.words().iter().sum()
     }
 
-    /// Whether a record that was last seen then is to be forgotten. A time in the future is no reason to.
+    /// Whether a record with this time has expired. One with a time in the future has not.
     pub fn is_expired(&self, last_seen: u32, now: u32) -> bool {
         now.saturating_sub(last_seen) >= self.limits.ttl
     }

@@ -1,10 +1,10 @@
-//! Which entries of a table are free.
+//! The free entries of a table.
 
-/// Ids of a table's entries that are not in use: those that never were, and a list of others, whose links lie in the
+/// The unused ids of a table: those that were never used, and a linked list of freed ones, whose links lie in the
 /// entries themselves.
 #[derive(Debug)]
 pub(super) struct FreeList {
-    /// The first of the list; [`NONE`] where it is empty.
+    /// The head of the list; [`NONE`] if it is empty.
     first: u32,
     /// The lowest id that was never used.
     pub fresh: u32,

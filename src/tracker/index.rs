@@ -1,15 +1,15 @@
 //! A hash table of small numbers in shared memory: open addressing with linear probing.
 //!
-//! The table holds ids; what an id stands for, and so its hash, lies elsewhere. An entry is removed by moving later
-//! ones back, so that no tombstones gather. Every loop is bounded by the table's length: a reader that looks while
-//! the owner writes may find nonsense (and will find out by the sequence lock), but it ends.
+//! The table holds ids; what an id stands for, and so its hash, lies elsewhere. Removing an entry shifts later ones
+//! back, so that no tombstones accumulate. Every loop is bounded by the table's length: a reader that looks while the
+//! owner writes may find garbage (which the sequence lock reveals), but it terminates.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::sys::shared::Shared;
 
-/// A cell without an entry; others hold an id and one.
+/// An empty cell; others hold an id plus one.
 const EMPTY: u32 = 0;
 
 /// A set of ids, found by hash.
@@ -19,7 +19,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Room for `entries` ids, of which two thirds of the cells are filled at the most.
+    /// Room for `entries` ids, at a load factor of two thirds at most.
     ///
     /// # Errors
     /// Where the memory cannot be mapped.
@@ -36,7 +36,7 @@ impl Index {
         self.cells.len() * size_of::<AtomicU32>()
     }
 
-    /// The id with this hash of which `is_it` is true.
+    /// Finds the id with this hash for which `is_it` returns true.
     pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.probe(hash, is_it).map(|(_, id)| id)
     }
@@ -54,7 +54,7 @@ impl Index {
         debug_assert!(false, "the index has room for every id");
     }
 
-    /// Takes an id out. `hash_of` knows the hashes of the ids that stay.
+    /// Removes an id. `hash_of` returns the hashes of the remaining ones.
     pub fn remove(&self, hash: u64, id: u32, hash_of: impl Fn(u32) -> u64) {
         let Some((mut hole, _)) = self.probe(hash, |other| other == id) else {
             debug_assert!(false, "only what is there is removed");

@@ -1,9 +1,10 @@
 //! Who may write a state file: one tracker that listens, for as long as it runs; or those of `--inetd`, in turn.
 //!
-//! The lock is that of a file beside the state, which is replaced as a whole. It is flock(2)'s, which belongs to an open
-//! file, and so to every process that has it: a tracker that listens shares it with those that write for it, and it is
-//! free when none of them can write any more. Such a tracker writes its number into the file, which is empty while one of
-//! `--inetd` has it. It is the lock that counts: what a killed tracker left behind hinders nobody.
+//! The lock is on a file beside the state, since the state file itself is replaced as a whole. It is a flock(2), which
+//! belongs to an open file description, and so to every process that inherits it: a listening tracker shares it with
+//! the processes that write for it, and it is released when none of them can write any more. Such a tracker writes its
+//! pid into the file, which is empty while a tracker of `--inetd` has it. Only the lock counts: what a killed tracker
+//! left behind does no harm.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ const ENDING: Duration = Duration::from_secs(2);
 /// The longest number of a process, and a newline.
 const LONGEST: usize = 16;
 
-/// Who wants the state file.
+/// The kinds of owners of a state file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// A tracker that listens, this process.
@@ -35,7 +36,7 @@ pub enum Claim {
     OneChange,
 }
 
-/// Takes the state file. Whoever claimed it has it until the last copy of what this answers is closed.
+/// Locks the state file, until the last duplicate of the returned descriptor is closed.
 ///
 /// Where the file system knows no locks, a tracker that listens has none.
 ///

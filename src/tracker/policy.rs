@@ -1,7 +1,7 @@
-//! Whom a tracker's operator lets in. PROTOCOL §2 and §5.
+//! The operator's policy: which files and peers a tracker accepts. PROTOCOL §2 and §5.
 //!
-//! The child that serves a connection asks, to answer its client; the parent asks again, before it believes the
-//! child. The source is the address of the connection, which the parent knows by itself.
+//! The child that serves a connection checks it, to answer its client; the parent checks it again, before it believes
+//! the child. The source is the address of the connection, which the parent knows itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -24,7 +24,7 @@ const PRIVATE: [([u8; 4], u32); 7] = [
     ([240, 0, 0, 0], 4),
 ];
 
-/// What the operator wants.
+/// The policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The files.
@@ -37,7 +37,7 @@ pub struct Policy {
     pub blocks: BTreeMap<CascadeHash, u32>,
 }
 
-/// Why a request is refused. What is displayed is sent to the client.
+/// Why a request is refused. The message is sent to the client.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyRefusal {
     /// The hash is none of those that are tracked.

@@ -1,6 +1,6 @@
-//! The registered peers, from the side of their owner, the only one who writes.
+//! The registry of peers, as its owner sees it, who is the only writer.
 //!
-//! Every operation takes a bounded time, whatever the registry holds; expired records are removed a few at a time.
+//! Every operation takes a bounded time, however much is registered; expired records are removed a few at a time.
 //! Readers have a [`View`]. Time (in seconds since the Unix epoch) is an argument.
 //!
 //! ```
@@ -49,7 +49,7 @@ use crate::hash::CascadeHash;
 use crate::net::source::Source;
 pub use sweep::{Judge, Swept};
 
-/// Room for at least so many files more than are tracked at first. What is not used takes no memory.
+/// Spare room for files beyond those tracked at first. What is not used takes no memory.
 const MORE_FILES: u32 = 64;
 
 /// Which files a tracker tracks.
@@ -61,18 +61,18 @@ pub enum Tracked {
     Named(BTreeSet<CascadeHash>),
 }
 
-/// The registry, in the hands of its owner.
+/// The registry, in its owner's process.
 #[derive(Debug)]
 pub struct Registry {
     tables: Arc<Tables>,
     free_chunks: FreeList,
     free_files: FreeList,
     free_sources: FreeList,
-    /// Files that are not tracked any more, and have peers yet.
+    /// Files that are not tracked any more but still have peers.
     retired: BTreeSet<u32>,
-    /// Where the next sweep goes on.
+    /// Where the next sweep continues.
     cursor: u32,
-    /// How many blocks files have, as far as that is known.
+    /// The number of blocks of each file, where it is known.
     blocks: BTreeMap<CascadeHash, u32>,
 }
 
@@ -115,8 +115,8 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Tracks these files from now on, if there is room for them; the peers of the others are still there, until a
-    /// [`Registry::review`] has removed them. Answers whether it does.
+    /// Tracks these files from now on, if there is room for them, and returns whether there is. Peers of other files
+    /// remain until [`Registry::review`] has removed them.
     pub fn track(&mut self, tracked: &Tracked) -> bool {
         let Tracked::Named(hashes) = tracked else {
             return self.tables.limits.open;
@@ -154,8 +154,7 @@ impl Registry {
         self
     }
 
-    /// Takes note of how many blocks these files have, and of no others: nothing depends on that but what is told of
-    /// them.
+    /// Sets how many blocks files have, for status reports only.
     pub fn describe(&mut self, blocks: &BTreeMap<CascadeHash, u32>) {
         self.blocks = blocks.clone();
         let tables = Arc::clone(&self.tables);
@@ -179,13 +178,13 @@ impl Registry {
         )
     }
 
-    /// A reader of this registry, which later changes are visible to.
+    /// A view of this registry, which sees later changes.
     pub fn view(&self) -> View {
         View(Arc::clone(&self.tables))
     }
 
-    /// Registers a peer, or renews it. A renewal is always accepted; it is counted for the source that renews from
-    /// now on, if that has a record left in its share.
+    /// Registers a peer, or renews it. A renewal is always accepted; from then on it counts against the quota of the
+    /// source that renews, if that has a record left.
     ///
     /// # Errors
     /// The reason, for the client.
@@ -218,7 +217,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Forgets a peer; says whether it was there.
+    /// Removes a peer; returns whether it was registered.
     pub fn unsubscribe(&mut self, hash: &CascadeHash, peer: SocketAddrV4) -> bool {
         let tables = Arc::clone(&self.tables);
         let found = tables
@@ -302,7 +301,7 @@ impl Registry {
 
     // Sources.
 
-    /// Counts one record more for a source, if its share allows it.
+    /// Charges a record to a source, if its quota allows it.
     fn charge(&mut self, source: Source) -> Option<u32> {
         let tables = &self.tables;
         if let Some(id) = tables.find_source(source) {
@@ -319,7 +318,7 @@ impl Registry {
         Some(id)
     }
 
-    /// Counts one record less; a source without any is forgotten.
+    /// Gives back a source's record; a source without records is removed.
     fn discharge(&mut self, id: u32) {
         let tables = &self.tables;
         let count = tables.source_count(id).saturating_sub(1);

@@ -1,6 +1,6 @@
-//! The registry from the side of those who tell an operator of it: all files, and who serves them.
+//! The registry as status reports need it: all files, and their peers.
 //!
-//! Unlike a view it needs no key, and so it can be handed to a process that was forked before the registry was made.
+//! Unlike a view it needs no key, and so it can be passed to a process that was forked before the registry was made.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -47,7 +47,7 @@ pub struct RollPeer {
 /// A peer that may be asked about a file, and how many blocks that has, where it is known.
 pub type Confirmed = ((CascadeHash, SocketAddrV4), Option<u32>);
 
-/// How much is told.
+/// Limits of what is listed.
 #[derive(Debug, Clone, Copy)]
 pub struct Most {
     /// Files: those that have the most peers.

@@ -1,8 +1,8 @@
-//! A sequence lock in shared memory: one writer, many readers, and nothing that a dying process could keep.
+//! A sequence lock in shared memory: one writer, many readers, and no lock that a dying process could keep.
 //!
-//! Its number is odd while something is being written, and another one afterwards. A reader that finds an even number
-//! before it looks, and the same one afterwards, has seen what belongs together; otherwise it looks again. What it
-//! looks at are relaxed atomics: it may see nonsense, which it must survive, and throws away.
+//! Its number is odd during a write, and has changed after it. A reader that sees the same even number before and after
+//! its reads has a consistent snapshot; otherwise it retries. It reads relaxed atomics: it may see garbage, which it
+//! must survive, and discards.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -33,12 +33,12 @@ impl Sequence {
         Ok(Self(Shared::guarded_and_passable(1)?))
     }
 
-    /// What another process makes the same lock of, to read under, with [`Sequence::passed`].
+    /// The descriptor from which another process maps the same lock for reading, with [`Sequence::passed`].
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.0.descriptor()
     }
 
-    /// The lock that another process handed over.
+    /// Maps a lock that another process passed.
     ///
     /// # Errors
     /// Where it is none.
@@ -46,7 +46,7 @@ impl Sequence {
         Ok(Self(Shared::passed(fd, 1)?))
     }
 
-    /// Another number after each change.
+    /// A version that differs after each change.
     pub fn version(&self) -> u64 {
         // A fence, for a load from memory that is only read must be relaxed.
         let version = self.0[0].load(Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Sequence {
         version
     }
 
-    /// Reads what belongs together.
+    /// Runs `read` until it has seen a consistent snapshot.
     ///
     /// # Errors
     /// [`Refusal::Busy`] where the owner wrote meanwhile, each time.
@@ -78,7 +78,7 @@ impl Sequence {
         Err(Refusal::Busy)
     }
 
-    /// Begins to write; the write lasts as long as the value that is returned.
+    /// Starts a write, which lasts until the returned guard is dropped.
     pub fn write(&self) -> Writing<'_> {
         let version = &self.0.writing()[0];
         version.store(version.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

@@ -1,8 +1,8 @@
-//! How much of the registry one file and one source may take, so that nobody can fill it alone.
+//! Quotas: how much of the registry one file and one source may take, so that nobody can fill it alone.
 
 use thiserror::Error;
 
-/// Why the registry does not take a peer. What is displayed is sent to the client.
+/// Why the registry refuses a peer. The message is sent to the client.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The hash is none of those that are tracked.

@@ -1,15 +1,14 @@
 //! The registry's memory: tables of atomics that the owner shares with the children it forks.
 //!
-//! What is registered lies in the [`Entries`]; beside them, each source has the number of its records.
+//! The registrations lie in the [`Entries`]; the tables add each source's number of records, and the indices.
 //!
 //! A list is dense: its records are numbered from 0, and all of its chunks but the last are full, so that a random
 //! record of a file is one look-up away. Four indices find entries: files by cascade hash, records by peer, chunks by
 //! their part of a list, and sources. Strangers choose most of what is hashed, so the hash has a secret key.
 //!
-//! There is one writer: nobody else has a mapping that can be written ([`Shared::guarded`]). A sequence lock tells
-//! readers whether what they read belongs together: its number is odd while something is being written, and another one
-//! afterwards. Nothing that a reader finds is believed to be in bounds, so that the worst of an inconsistent read is a
-//! wrong answer, which is thrown away.
+//! There is one writer: no other process has a writable mapping ([`Shared::guarded`]). A sequence lock
+//! ([`super::sequence`]) tells readers whether what they read is consistent. Readers check the bounds of everything
+//! that they find, so that the worst effect of an inconsistent read is a wrong answer, which is discarded.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

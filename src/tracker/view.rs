@@ -1,7 +1,7 @@
-//! The registry from the side of those who only read it: children that serve a connection, or save the state.
+//! The registry as its readers see it: children that serve a connection, or save the state.
 //!
-//! Nobody waits for a lock that a dying process could keep; see the module `sequence` for how a reader knows that what it
-//! read belongs together.
+//! No reader waits for a lock that a dying process could keep; see the module `sequence` for how a reader knows that
+//! what it read is consistent.
 
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const NEIGHBOURS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct View(pub(super) Arc<Tables>);
 
-/// A registered peer, with all that is known of it.
+/// A registered peer, with everything known about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registration {
     /// The file that it serves.
@@ -66,7 +66,7 @@ impl View {
         Roll(Arc::clone(self.0.entries()))
     }
 
-    /// A number that is another one after each change.
+    /// A version that differs after each change.
     pub fn version(&self) -> u64 {
         self.0.sequence.version()
     }
@@ -102,7 +102,7 @@ impl View {
         })?
     }
 
-    /// Whether the owner would register this peer, as things are now.
+    /// Whether the owner would accept this peer at present.
     ///
     /// # Errors
     /// The reason why it would not.
@@ -118,8 +118,8 @@ impl View {
             .map(|_| ())
     }
 
-    /// All that is registered, in no order. Each registration is consistent. What changes meanwhile may be among them
-    /// or not, and what is moved for it may be missed or come twice.
+    /// All registrations, in no particular order. Each is consistent; but registrations that change meanwhile may be
+    /// included or not, and one that is moved may be missed or appear twice.
     pub fn registrations(&self) -> impl Iterator<Item = Registration> + '_ {
         (0..self.0.number(Number::Chunks) * CHUNK_RECORDS)
             .filter_map(|id| self.0.sequence.read(|| self.registration(id)).ok()?)

@@ -1,4 +1,4 @@
-//! The lists of records, two for each file, which lie in chunks of the table.
+//! The lists of records, two for each file, which are stored in chunks of the table.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Registry {
         tables.by_peer.insert(hash, id);
     }
 
-    /// Takes a record out of its list; the last one of the list takes its place.
+    /// Removes a record from its list; the last one of the list moves to its place.
     pub(super) fn leave(&mut self, id: u32, record: &Record) {
         let tables = Arc::clone(&self.tables);
         let list = tables.list_of(id);

@@ -1,4 +1,4 @@
-//! Going over all records, a few at a time: what has expired is removed, and what another policy refuses.
+//! Incremental sweeps over all records: those that have expired are removed, and those that a new policy refuses.
 
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -8,32 +8,32 @@ use crate::hash::CascadeHash;
 use crate::tracker::entries::Number;
 use crate::tracker::record::{CHUNK_RECORDS, List};
 
-/// What one sweep has done.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
-    /// So many records were removed.
+    /// Records removed.
     pub removed: u32,
-    /// So many places were passed: the next sweep goes on after them.
+    /// Record slots passed; the next sweep continues after them.
     pub passed: u32,
 }
 
-/// Whether a peer of a file that was registered by a source may stay, and if so, whether it is a good one.
+/// Decides whether a peer of a file, registered by a source, may stay (`None`: no), and whether it is a good one.
 pub type Judge<'a> = &'a dyn Fn(&CascadeHash, SocketAddrV4, IpAddr) -> Option<bool>;
 
 impl Registry {
-    /// How many places for records a sweep looks at before it comes round.
+    /// The number of record slots in a full round.
     pub fn extent(&self) -> u32 {
         self.tables.number(Number::Chunks) * CHUNK_RECORDS
     }
 
-    /// Looks at the next `budget` places for records, round and round, and removes the records that have expired; says
-    /// how many. A record from the future (the clock was set back) is dated now, or it would stay for long.
+    /// Examines the next `budget` record slots, cyclically, and removes expired records; returns how many. A record
+    /// from the future (the clock was set back) is given the present time, or it would stay for too long.
     pub fn sweep(&mut self, now: u32, budget: u32) -> u32 {
         self.sweep_and(now, budget, None).removed
     }
 
-    /// As [`Registry::sweep`], and does what the judge says about each record that has not expired. Records move
-    /// meanwhile, so that once round a few may not have been seen: they expire, for none of them will be renewed.
+    /// As [`Registry::sweep`], and also applies the judge's verdict to each record that has not expired. Records move
+    /// meanwhile, so that a full round may miss a few: these will expire, since the policy refuses their renewal.
     pub fn review(&mut self, now: u32, budget: u32, judge: Judge<'_>) -> Swept {
         self.sweep_and(now, budget, Some(judge))
     }
@@ -56,8 +56,8 @@ impl Registry {
         swept
     }
 
-    /// Removes a record, or moves or dates it; answers whether it lies where it lay. Otherwise another one may have come
-    /// to lie there. One write at a time, so that no reader waits for all of them.
+    /// Removes, moves or re-dates a record; returns whether its slot is done with. If not, another record may have
+    /// moved there. Each slot is a write of its own, so that readers never wait for a whole sweep.
     fn look_at(&mut self, id: u32, now: u32, judge: Option<Judge<'_>>) -> bool {
         let tables = Arc::clone(&self.tables);
         let Some(mut record) = tables.record(id) else {
