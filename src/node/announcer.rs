@@ -1,9 +1,10 @@
-//! The announcer: a process that tells one tracker what this node serves, and hands on the peers that it names.
+//! The announcer: a process that tells one tracker what this node serves, and passes on the peers that the tracker
+//! names.
 //!
-//! It subscribes at once and then every 10 minutes; at first sooner, for a tracker that is killed knows again what it
-//! saved, and so has forgotten the newest. While a file is incomplete it asks for the list in between: soon at
-//! first, for those who begin together find each other late, then less often. A tracker that does not answer is
-//! asked again, later each time.
+//! It subscribes at once and then every 10 minutes; sooner at first, because a tracker that is killed restores only
+//! what it had saved, and so forgets the newest peers. While a file is incomplete it requests the list of peers in
+//! between: soon at first, since peers that start together would find each other late, then less often. A tracker that
+//! does not respond is asked again at growing intervals.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ struct Schedule<'a> {
     pause: Duration,
 }
 
-/// Announces until it is killed; answers the exit status.
+/// Announces until it is killed; returns the exit status.
 pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -> u8 {
     let announcer = Announcer {
         tracker,
@@ -77,8 +78,8 @@ pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -
     run_announcer(announcer, files)
 }
 
-/// Asks for the list again and again, without a long pause, and hands it on until it is killed; answers the exit
-/// status. For one who serves nothing here and downloads nothing.
+/// Requests the list again and again, without long pauses, and passes it on until it is killed; returns the exit
+/// status. For a process that neither serves nor downloads here.
 pub fn list_often(tracker: &TrackerAddress, files: Vec<Announced<'_>>) -> u8 {
     let announcer = Announcer {
         tracker,
@@ -239,7 +240,7 @@ impl Announcer<'_> {
         schedule.pause = (schedule.pause * 2).min(longest);
     }
 
-    /// Hands the peers on to the file's downloader.
+    /// Passes the peers to the file's downloader.
     fn hand_on(&mut self, records: &[PeerRecord], schedule: &Schedule<'_>) {
         if schedule.file.present.is_full() {
             return;
@@ -330,7 +331,7 @@ impl Announcer<'_> {
         own
     }
 
-    /// Says something once, until something else is to be said.
+    /// Logs a message once, until another one is due.
     fn say(&mut self, text: String) {
         if self.said != text {
             log::log!(self.level, "{text} (trying again)");

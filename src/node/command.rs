@@ -1,7 +1,7 @@
-//! The command of `--exec`: what it is told, and how.
+//! The command of `--exec`: what it is given, and how.
 //!
-//! It is the user's own, and goes to the shell as it is. What strangers chose, the name and the hash of a file, is in
-//! its environment and never in its text: no name can be a command.
+//! The command is the user's own, and is passed to the shell as it is. What strangers chose, a file's name and hash, is
+//! passed in the environment and never in the command's text, so that no name can be a command.
 
 use std::ffi::OsStr;
 use std::io;

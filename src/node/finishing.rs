@@ -1,5 +1,5 @@
-//! What is still done about a file when all of its blocks are there: on a slow disk that takes longer than a moment, and
-//! whoever waits for it wants to know.
+//! The last steps of a file of which all blocks are there: on a slow disk they take a while, and the user should know
+//! what is happening.
 
 use std::fmt;
 use std::time::{Duration, Instant};

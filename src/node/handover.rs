@@ -1,8 +1,8 @@
-//! How a listener learns of files that come and go while it serves: from the supervisor, with their descriptors.
+//! Handover of files that come and go to a running listener: from the supervisor, with their descriptors.
 //!
-//! The listener may not be able to open a path any more, and it has been forked, so that it sees no new memory of its
-//! parent's. A message names a file and brings it open: the data, the cascade file, and the memory that says which
-//! blocks are present.
+//! The listener may not be allowed to open paths any more, and was forked before, so that it does not see its parent's
+//! new memory. A message names a file and carries its descriptors: the data, the cascade file, and the shared memory
+//! that says which blocks are present.
 
 use std::fs::File;
 use std::io;
@@ -42,7 +42,7 @@ impl Handover {
         self.receiving.as_fd()
     }
 
-    /// Hands a change over.
+    /// Sends a change.
     ///
     /// # Errors
     /// Where there is no room for it now, and where a file is not one that can be handed over.

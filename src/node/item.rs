@@ -1,4 +1,4 @@
-//! One file of a node: its cascade file, its data, and how far it is.
+//! One file of a node: its cascade file, its data, and its stage.
 
 use std::fs::File;
 use std::io;
@@ -24,10 +24,10 @@ use crate::store::stamp::{self, Stamp};
 use crate::sys::pipe::{Receiver, Sender, lossy_packet_pipe};
 use crate::text::escape_path;
 
-/// How far a file is.
+/// The stage of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// What is there was not verified yet.
+    /// Its data were not verified yet.
     Unverified,
     /// A process verifies it.
     Verifying(Pid),
@@ -39,7 +39,7 @@ pub enum Stage {
     Resting(Instant),
     /// Everything is there.
     Complete,
-    /// Nothing more is done about it.
+    /// It was given up.
     GivenUp(Status),
 }
 

@@ -1,6 +1,6 @@
 //! A node of the network: what `get` and `peer` have in common.
 //!
-//! The supervisor opens files and sockets, starts the roles as processes of their own, and watches them:
+//! The supervisor opens files and sockets, starts the roles as processes of their own, and monitors them:
 //!
 //! ```text
 //! supervisor
@@ -12,10 +12,10 @@
 //!    └─ whole-file hash
 //! ```
 //!
-//! Files that come and go later are handed to the listener that serves already: see [`handover`].
+//! Files that come and go later are handed over to the running listener: see [`handover`].
 //!
-//! It never reads a byte that a stranger sent. Which blocks are present, and how far a download is, it sees in shared
-//! memory.
+//! The supervisor never reads a byte that a stranger sent. Which blocks are present, and the progress of downloads, it
+//! reads from shared memory.
 
 pub mod announcer;
 mod command;
@@ -67,7 +67,7 @@ use supervisor::Supervisor;
 use told::Told;
 use vitals::Vitals;
 
-/// What a node is to do.
+/// What a node has to do.
 #[derive(Debug)]
 pub struct Settings {
     /// The files.

@@ -1,4 +1,4 @@
-//! The processes that the supervisor starts, each as it begins in its child.
+//! The roles: processes that the supervisor starts, each from where it begins in its child.
 
 use std::io;
 use std::net::SocketAddr;

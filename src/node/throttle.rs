@@ -1,4 +1,4 @@
-//! What the user grants the network: limits that all processes of the node keep together.
+//! Rate limits that all processes of the node keep together.
 
 use std::io;
 use std::sync::Arc;

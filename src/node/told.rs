@@ -1,4 +1,4 @@
-//! What a node tells the process that runs it, as small records through a pipe: for `cascade share`.
+//! What a node reports to the process that runs it, as small records through a pipe: for `cascade share`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;

@@ -1,9 +1,8 @@
-//! Signs of life: what the service manager hears of a node, and how the supervisor knows that its listener lives.
+//! Liveness: what the service manager hears of a node, and how the supervisor knows whether its listener hangs.
 //!
-//! The manager watches the supervisor, and the supervisor its roles. That is so for their deaths anyway; of the listener,
-//! whose loop is what others depend on, the supervisor also knows whether it hangs: then it is ended, and started again.
-//! Until there is one that lives the manager gets no sign of life, so that where nothing else helps the whole node is
-//! started again.
+//! The service manager watches the supervisor, and the supervisor its roles. It sees all deaths; of the listener, on
+//! whose loop others depend, it also sees a hang: then the listener is killed and restarted. Until a listener is alive
+//! again the manager's watchdog gets no notification, so that if nothing else helps the whole node is restarted.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -1,4 +1,4 @@
-//! Cascade files that are known by their hash only: fetched from peers before anything else is done with them.
+//! Cascade files of which only the hash is known: fetched from peers before anything else is done with the file.
 //!
 //! ```text
 //! supervisor
@@ -6,8 +6,8 @@
 //! └─ questioner      one remote peer at a time; its answer → memory file, exit status
 //! ```
 //!
-//! Peers are believed nothing: a process that speaks to one peer checks what it got, and the supervisor hashes it once
-//! more before it writes it beside the data.
+//! Nothing that a peer sends is trusted: the process that talks to the peer checks it, and the supervisor hashes it
+//! once more before it writes it beside the data.
 
 mod quest;
 

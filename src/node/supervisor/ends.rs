@@ -1,4 +1,4 @@
-//! What the end of a process means for the node.
+//! What the supervisor does when a role ends.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// A child ended: what that means depends on what it was.
+    /// Handles the end of a child, depending on its role.
     fn ended(&mut self, ended: Ended) {
         let Ended { pid, how } = ended;
         let doors = self.doors.as_mut();

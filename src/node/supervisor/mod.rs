@@ -1,4 +1,4 @@
-//! The supervisor's loop: starts what is due, reaps what ended, shows how far it is.
+//! The supervisor's loop: starts roles that are due, reaps those that ended, shows progress.
 
 mod downloads;
 mod ends;
@@ -44,9 +44,9 @@ use role::Role;
 
 /// How often files that are complete are looked at: somebody may have changed them.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long newcomers wait for what is there to be verified.
+/// How long connections wait for existing data to be verified.
 const VERIFY_FIRST: Duration = Duration::from_secs(3);
-/// How long a role that died rests before it is started again.
+/// The delay before a role that died is restarted.
 const REST: Duration = Duration::from_secs(1);
 /// How often the downloader of a file may die before the file is given up; a daemon never gives up.
 const DEATHS: u32 = 5;
@@ -164,7 +164,7 @@ impl<'a> Supervisor<'a> {
     /// Runs until everything is done, or a signal.
     ///
     /// # Errors
-    /// Where the loop itself cannot go on.
+    /// Where the loop itself fails.
     pub fn run(&mut self, signals: &Signals) -> anyhow::Result<End> {
         fork::assert_single_threaded()?;
         self.items.iter().for_each(|item| self.tell_start(item));
@@ -220,7 +220,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// How long nothing has to be looked at, unless a signal comes.
+    /// The longest wait, unless a signal arrives.
     fn pause(&self) -> Duration {
         let busy = |item: &Item| !matches!(item.stage, Stage::Complete | Stage::GivenUp(_));
         let doors = self.doors.as_ref();
@@ -270,10 +270,10 @@ impl<'a> Supervisor<'a> {
 
     /// Starts the listener and the announcers that are due.
     ///
-    /// What is there of small files is verified before anybody is served: a client that was told that a block is not
-    /// present may not ask again. Verifying long files takes too long for that; they are served from their first
+    /// The data of small files are verified before any client is served, because a client that was told that a block is
+    /// not present may not ask again. For long files that would take too long; they are served from their first
     /// verified block on. Where files may be replaced by force, what will be served is known only when all are
-    /// verified. Until then whoever connects waits in the backlog.
+    /// verified. Until then connections wait in the backlog.
     fn start_roles(&mut self) -> anyhow::Result<()> {
         let unverified =
             |item: &Item| matches!(item.stage, Stage::Unverified | Stage::Verifying(_));

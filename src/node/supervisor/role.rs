@@ -7,12 +7,12 @@ use nix::unistd::Pid;
 
 use super::REST;
 
-/// A process that is started again when it dies.
+/// A process that is restarted when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Not needed.
     None,
-    /// To be started at this time.
+    /// It is started at this time.
     Due(Instant),
     Running(Pid),
 }

@@ -1,4 +1,4 @@
-//! How a node ends: its processes are asked to, and in the end made to.
+//! Shutdown: the processes of a node are asked to end, and killed if they do not.
 
 use std::io;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::sys::child;
 use crate::sys::signals::Signals;
 
 impl Supervisor<'_> {
-    /// Ends every role: the downloaders at once, the listener when its transfers are done or its grace is over.
+    /// Ends every role: the downloaders at once, the listener when its transfers are done or the grace period is over.
     ///
     /// # Errors
     /// Where the children cannot be waited for.
@@ -59,7 +59,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Tells the trackers that this node goes, each from a process of its own, which is given a moment for it.
+    /// Unsubscribes from the trackers, in a process for each, which is given a moment for it.
     fn leave_trackers(&mut self) {
         let hashes: Vec<CascadeHash> = self.items.iter().map(|item| item.hash).collect();
         for (tracker, role) in &mut self.announcers {

@@ -1,10 +1,10 @@
-//! The verification of what files hold already, before they are downloaded or served.
+//! Verification of the data that files hold already, before they are downloaded or served.
 
 use super::{Stage, Supervisor, roles};
 use crate::exit::Status;
 
 impl Supervisor<'_> {
-    /// One file is verified at a time: that takes all cores.
+    /// Starts a verifier. Files are verified one at a time, since each takes all cores.
     pub(super) fn start_verifiers(&mut self) -> anyhow::Result<()> {
         while !self
             .items
@@ -30,7 +30,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// What was there of a file is known now.
+    /// A file was verified: decides what happens next.
     pub(super) fn verified(&mut self, index: usize) {
         let item = &mut self.items[index];
         if item.edited {
