@@ -164,6 +164,25 @@ fn a_hostile_link_is_a_wrong_command_line_and_touches_nothing() {
 }
 
 #[test]
+fn a_cascade_file_that_ends_early_is_said_of_its_peer() {
+    let (scene, sample) = (Scene::new(), sample());
+    let mut cut = response(6, &sample.cascade);
+    cut.truncate(cut.len() - 7);
+    let short = peers::start_with(Accepts::Together, &sample, move |conn, sample| {
+        conn.request(sample)?;
+        conn.send(&cut)
+    });
+    for (option, said) in [("--json", 2), ("-q", 1)] {
+        let get = scene.cascade("get").peer(short.address());
+        let get = get.args([option, "-o", "x"]).arg(sample.hex());
+        let done = get.run().assert_code(3);
+        let reason = format!("{}: it sent less than it announced", short.address());
+        assert_eq!(done.stderr.matches(&reason).count(), said, "{done:?}");
+        assert!(done.error().contains(&reason), "{done:?}");
+    }
+}
+
+#[test]
 fn a_cascade_file_without_the_hash_is_refused_and_that_of_another_peer_taken() {
     let (scene, sample) = (Scene::new(), sample());
     let mut lie = sample.cascade.clone();
@@ -180,7 +199,14 @@ fn a_cascade_file_without_the_hash_is_refused_and_that_of_another_peer_taken() {
         .args(["-o", "x"])
         .run()
         .assert_code(3);
-    assert!(done.error().contains("no peer is left to ask"), "{done:?}");
+    let reason = "what it sent does not have the hash";
+    let why = format!(
+        "no peer is left to ask ({}: {reason}; {}: {reason}); name another peer (-p) or a tracker (-t), or get the cascade \
+         file another way",
+        liar.address(),
+        short.address()
+    );
+    assert!(done.error().ends_with(&why), "{done:?}");
     assert!(done.stderr.contains("does not have the hash"), "{done:?}");
     assert_eq!(
         (liar.asked().len(), short.asked().len()),
@@ -228,10 +254,11 @@ fn peers_without_the_extension_are_not_at_fault_and_not_asked_again() {
         .iter()
         .fold(scene.cascade("get"), |get, peer| get.peer(*peer));
     let done = get.arg(sample.hex()).args(["-o", "x"]).run().assert_code(3);
-    assert!(
-        done.stderr.matches("does not send cascade files").count() == 3,
-        "{done:?}"
-    );
+    // Of each as it happens, and of all in the end.
+    for peer in all {
+        let said = format!("{peer}: it does not send cascade files");
+        assert_eq!(done.stderr.matches(&said).count(), 2, "{done:?}");
+    }
     for peer in [&status_4, &closes, &plain] {
         assert_eq!(peer.asked().len(), 1);
         peer.assert_well_treated();

@@ -37,6 +37,9 @@ pub enum Unanswered {
     /// The connection broke, or the peer was silent, or too slow.
     #[error("the connection broke: {0}")]
     Broken(io::Error),
+    /// The connection ended within the answer.
+    #[error("it sent less than it announced")]
+    Short,
     /// It does not have the file.
     #[error("it does not have the file")]
     UnknownHash,
@@ -120,7 +123,13 @@ impl Conversation {
             status if status == expected && header.length > most => {
                 Err(Unanswered::TooLong(header.length))
             }
-            status if status == expected => self.body(header.length).map_err(Unanswered::Broken),
+            status if status == expected => {
+                self.body(header.length)
+                    .map_err(|error| match is_close(&error) {
+                        true => Unanswered::Short,
+                        false => Unanswered::Broken(error),
+                    })
+            }
             Status::UnknownHash => Err(Unanswered::UnknownHash),
             // The block that the question names.
             Status::Success => {

@@ -34,10 +34,12 @@ pub enum Asked {
     Nonsense = 16,
     /// What has the hash is no cascade file.
     NoCascadeFile = 17,
+    /// It sent less than it announced.
+    Short = 18,
 }
 
 impl Asked {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Received,
         Self::Ours,
         Self::Unreachable,
@@ -48,6 +50,7 @@ impl Asked {
         Self::TooLong,
         Self::Nonsense,
         Self::NoCascadeFile,
+        Self::Short,
     ];
 
     /// What the end of the process that asked means; one that died is a failure on our side.
@@ -62,7 +65,7 @@ impl Asked {
     pub fn may_change(self) -> bool {
         matches!(
             self,
-            Self::Ours | Self::Unreachable | Self::Broken | Self::UnknownHash
+            Self::Ours | Self::Unreachable | Self::Broken | Self::Short | Self::UnknownHash
         )
     }
 
@@ -73,6 +76,7 @@ impl Asked {
             Self::Ours => "the process that asked it ended",
             Self::Unreachable => "it cannot be reached",
             Self::Broken => "the connection broke, or it took too long",
+            Self::Short => "it sent less than it announced",
             Self::UnknownHash => "it does not have the file",
             Self::NoExtension => "it does not send cascade files",
             Self::WrongHash => "what it sent does not have the hash",
@@ -93,6 +97,7 @@ pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File) -> Asked {
         Ok(_) => Asked::Received,
         Err(Unanswered::Unreachable(_)) => Asked::Unreachable,
         Err(Unanswered::Broken(_)) => Asked::Broken,
+        Err(Unanswered::Short) => Asked::Short,
         Err(Unanswered::UnknownHash) => Asked::UnknownHash,
         Err(Unanswered::NoExtension | Unanswered::Closed) => Asked::NoExtension,
         Err(Unanswered::TooLong(_)) => Asked::TooLong,

@@ -1,5 +1,6 @@
 //! Why something of a download failed, in the detail that a person wants to read.
 
+use std::net::SocketAddr;
 use std::{fmt, io};
 
 use nix::errno::Errno;
@@ -78,6 +79,24 @@ impl Reason {
             number: 0,
             code: error.raw_os_error().unwrap_or(0),
         }
+    }
+}
+
+/// How many peers an error names.
+const NAMED: usize = 3;
+
+/// What is wrong with these peers, in parentheses after a space; nothing where there is none.
+pub fn of_peers(wrong: &[(SocketAddr, impl fmt::Display)]) -> String {
+    let named = wrong.iter().take(NAMED);
+    let mut parts: Vec<_> = named
+        .map(|(peer, reason)| format!("{peer}: {reason}"))
+        .collect();
+    if wrong.len() > NAMED {
+        parts.push(format!("and {} more", wrong.len() - NAMED));
+    }
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", parts.join("; ")),
     }
 }
 

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::download::reason::Reason;
-
-/// How many peers an error names.
-const NAMED: usize = 3;
+use crate::download::reason::{self, Reason};
 
 /// What was said last of each peer that has not answered since.
 #[derive(Debug, Default)]
@@ -29,17 +26,7 @@ impl Said {
     pub fn reasons(&self, peers: &[SocketAddr]) -> String {
         let with_reason = |peer: &SocketAddr| Some((*peer, *self.last.get(peer)?));
         let wrong: Vec<_> = peers.iter().filter_map(with_reason).collect();
-        let named = wrong.iter().take(NAMED);
-        let mut parts: Vec<_> = named
-            .map(|(peer, reason)| format!("{peer}: {reason}"))
-            .collect();
-        if wrong.len() > NAMED {
-            parts.push(format!("and {} more", wrong.len() - NAMED));
-        }
-        match parts.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", parts.join("; ")),
-        }
+        reason::of_peers(&wrong)
     }
 }
 

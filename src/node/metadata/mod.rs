@@ -332,7 +332,8 @@ impl Search<'_> {
             let why = if let Some(timeout) = timeout {
                 let timeout = humantime::format_duration(timeout);
                 format!(
-                    "nobody sent it for {timeout}; peers of other programs cannot: get the cascade file another way"
+                    "nobody sent it for {timeout}{}; peers of other programs cannot: get the cascade file another way",
+                    quest.reasons()
                 )
             } else if others && waited >= COURTESY {
                 match self.settings.daemon {
@@ -341,7 +342,10 @@ impl Search<'_> {
                 }
                 .into()
             } else if !patient && quest.is_hopeless() {
-                "no peer is left to ask".into()
+                format!(
+                    "no peer is left to ask{}; name another peer (-p) or a tracker (-t), or get the cascade file another way",
+                    quest.reasons()
+                )
             } else {
                 continue;
             };

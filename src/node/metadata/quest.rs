@@ -15,6 +15,7 @@ use super::read_capped;
 use crate::confine::{Confinement, Role};
 use crate::download::metadata::{self, Asked};
 use crate::download::progress::{Figure, Progress};
+use crate::download::reason;
 use crate::download::report::Heard;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
@@ -58,6 +59,8 @@ struct Peer {
     address: SocketAddr,
     state: PeerState,
     asked: u32,
+    /// Why it has not sent it, when it was asked last.
+    why: Option<&'static str>,
 }
 
 enum PeerState {
@@ -119,6 +122,7 @@ impl<'a> Quest<'a> {
                 address,
                 state: PeerState::Due(Instant::now()),
                 asked: 0,
+                why: None,
             });
         }
     }
@@ -161,6 +165,7 @@ impl<'a> Quest<'a> {
         let PeerState::Asked(_, answer) = std::mem::replace(&mut peer.state, next) else {
             return;
         };
+        peer.why = Some(asked.describe());
         match asked {
             _ if self.outcome.is_some() => {}
             Asked::Received => match accept(&answer, self.hash, &self.file.cascade) {
@@ -203,6 +208,13 @@ impl<'a> Quest<'a> {
             PeerState::Asked(..) => false,
         };
         self.peers.iter().all(hopeless)
+    }
+
+    /// Why those who were asked have not sent it, in parentheses after a space; nothing where nobody has answered.
+    pub fn reasons(&self) -> String {
+        let with_reason = |peer: &Peer| Some((peer.address, peer.why?));
+        let wrong: Vec<_> = self.peers.iter().filter_map(with_reason).collect();
+        reason::of_peers(&wrong)
     }
 
     /// Gives up, and says why.
