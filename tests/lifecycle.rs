@@ -61,6 +61,21 @@ fn a_second_signal_ends_it_at_once(kind: Kind, model: &'static str) {
     scene.assert_nothing_left();
 }
 
+fn whoever_has_just_connected_is_answered(kind: Kind, model: &'static str) {
+    let subject = Subject::start_with(kind, model, &["-v"]);
+    let mut newcomer = subject.connect();
+    subject.wait_for_accepts(1);
+    subject.server.process().signal(Signal::SIGTERM);
+    wait_until_nobody_listens(subject.server.address());
+    newcomer
+        .write_all(&subject.request(1))
+        .expect("the server reads");
+    subject.check_reply(&mut newcomer, 1);
+    let Subject { server, scene, .. } = subject;
+    server.finish().assert_code(0);
+    scene.assert_nothing_left();
+}
+
 fn it_says_how_it_is_when_it_is_asked(kind: Kind, model: &'static str) {
     let subject = Subject::start_with(kind, model, &["-v"]);
     subject.exchange(1);
@@ -487,6 +502,7 @@ crate::under_every_model! {
 }
 
 crate::every_service_under_every_model! {
+    whoever_has_just_connected_is_answered
     what_is_stuck_is_ended_at_the_end_of_the_grace
     a_second_signal_ends_it_at_once
     it_says_how_it_is_when_it_is_asked

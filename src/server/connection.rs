@@ -38,6 +38,9 @@ const DRAIN_SIZE: usize = 64 << 10;
 /// Where the rate is limited, the most unsent data that the kernel buffers per socket (`TCP_NOTSENT_LOWAT`).
 const UNSENT: u32 = 64 << 10;
 
+/// How long a server that stops waits for the first request of a client that has just connected: it may be on its way.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
@@ -106,6 +109,18 @@ pub struct Connection<'a, T, S> {
     sends_much: bool,
     /// Whether the client has closed its sending side.
     ended: bool,
+    newcomer: Newcomer,
+}
+
+/// Whether the client has sent anything yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newcomer {
+    /// It has.
+    No,
+    /// It has not.
+    Yes,
+    /// It has not, and has little time left for it: the server stops.
+    Hurried,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +167,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             dry: false,
             sends_much: false,
             ended: false,
+            newcomer: Newcomer::Yes,
         }
     }
 
@@ -163,8 +179,20 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
 
     /// Whether no request or response is in progress.
     #[inline(always)]
-    pub fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
+    }
+
+    /// Whether a server that stops has no reason to wait for this connection: nothing is under way, and the client has
+    /// sent its first request, for which it is left a moment.
+    #[inline(never)]
+    pub fn may_be_closed(&mut self) -> bool {
+        if self.is_idle() && self.newcomer == Newcomer::Yes {
+            let latest = Instant::now() + FIRST_REQUEST;
+            self.until = Until::At(self.until.settle().min(latest));
+            self.newcomer = Newcomer::Hurried;
+        }
+        self.is_idle() && self.newcomer == Newcomer::No
     }
 
     /// Reads and sends as much as possible without blocking. Each report of the session is passed to `report` before
@@ -232,6 +260,7 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             Err(error) => return Err(error.into()),
         };
         faults::asked(input);
+        self.newcomer = Newcomer::No;
         self.ended = input.is_empty();
         self.dry = input.len() < most && !self.ended;
         self.sends_much |= input.len() == most;

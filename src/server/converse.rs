@@ -81,7 +81,7 @@ fn take_turns<T: AsFd, S: Session>(
             Want::Pause => PollFlags::empty(),
             Want::End(outcome) => return outcome,
         };
-        if waiter.is_finishing() && connection.is_idle() {
+        if waiter.is_finishing() && connection.may_be_closed() {
             return Outcome::Done;
         }
         match waiter.wait(connection.stream.as_fd(), events, &mut connection.until) {

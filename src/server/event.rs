@@ -251,7 +251,7 @@ impl<S: Service> Server<'_, S> {
                 self.end(fd, outcome);
                 return Ok(());
             }
-            _ if self.grace.is_some() && client.connection.is_idle() => {
+            _ if self.grace.is_some() && client.connection.may_be_closed() => {
                 self.end(fd, Outcome::Done);
                 return Ok(());
             }
