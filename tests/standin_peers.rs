@@ -356,12 +356,13 @@ fn a_peer_that_does_not_listen_for_seconds_is_waited_for() {
     let address = SocketAddrV4::from(address);
     let get = scene
         .cascade("get")
+        .arg("--json")
         .peer(address.into())
         .arg(&cascade)
         .start();
     // The last of these attempts comes about two seconds after the first.
     eventually("it is refused four times", || {
-        get.stderr().matches("connection refused").count() >= 4
+        get.stdout().matches("\"unreachable\"").count() >= 4
     });
     let seed = scene.directory("seed");
     sample.write_data(&seed);
