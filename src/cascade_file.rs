@@ -26,7 +26,7 @@ mod geometry;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -40,8 +40,6 @@ pub const MAGIC: [u8; 8] = *b"CASCADE1";
 pub const HEADER_LEN: usize = 64;
 /// The most that is read of a cascade file that comes through a pipe.
 const LARGEST_STREAM: u64 = 1 << 30;
-/// What `create` appends to a data file's name.
-pub const EXTENSION: &str = "cascade";
 
 /// Why bytes are not a cascade file.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -244,24 +242,6 @@ impl Header {
             file_hash: FileHash(file_hash),
         })
     }
-}
-
-/// The data file that a cascade file describes by its name: beside it, without `.cascade`.
-///
-/// Nothing where the name does not end so.
-pub fn data_path(cascade: &Path) -> Option<PathBuf> {
-    let ends_so = cascade
-        .extension()
-        .is_some_and(|extension| extension == EXTENSION);
-    ends_so.then(|| cascade.with_extension(""))
-}
-
-/// The cascade file that describes a data file by its name: beside it, with `.cascade`.
-pub fn cascade_path(data: &Path) -> PathBuf {
-    let mut name = data.as_os_str().to_owned();
-    name.push(".");
-    name.push(EXTENSION);
-    name.into()
 }
 
 #[cfg(test)]

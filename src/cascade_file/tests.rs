@@ -58,20 +58,6 @@ fn the_default_block_size_follows_the_length() {
     }
 }
 
-#[test]
-fn the_data_file_lies_beside_its_cascade_file() {
-    assert_eq!(
-        data_path(Path::new("a/b.iso.cascade")),
-        Some(PathBuf::from("a/b.iso"))
-    );
-    assert_eq!(
-        cascade_path(Path::new("a/b.iso")),
-        Path::new("a/b.iso.cascade")
-    );
-    assert_eq!(data_path(Path::new("a/b.iso")), None);
-    assert_eq!(data_path(Path::new(".cascade")), None);
-}
-
 proptest! {
     #[test]
     fn what_is_encoded_reads_back_and_nothing_shorter_or_longer_does(

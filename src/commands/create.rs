@@ -9,11 +9,12 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::Status;
 use super::files::{cannot, check_directory, cores, for_each, one_file_only};
-use crate::cascade_file::{CascadeFile, cascade_path, default_block_size};
+use crate::cascade_file::{CascadeFile, default_block_size};
 use crate::cli::Create;
 use crate::output::{print_bytes, sum_line};
 use crate::store::atomic::{self, Existing, directory_of};
 use crate::store::create::describe;
+use crate::store::names::cascade_path;
 use crate::store::open_data;
 use crate::store::pieces::unobserved;
 use crate::text::escape_path;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use super::Status;
-use crate::cascade_file::{CascadeFile, ReadError, cascade_path};
+use crate::cascade_file::{CascadeFile, ReadError};
 use crate::logging::complain;
 use crate::store::atomic;
+use crate::store::names::cascade_path;
 use crate::text::escape_path;
 
 /// Does `command` with each of these files; says what went wrong with one, and goes on with the next. Answers the

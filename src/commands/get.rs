@@ -9,7 +9,6 @@ use anyhow::Context;
 use super::environment::or_environment;
 use super::limits::limits;
 use super::{Status, UsageError, files};
-use crate::cascade_file::{cascade_path, data_path};
 use crate::cli::{self, Wanted};
 use crate::confine::Confinement;
 use crate::daemon::sockets::Listen;
@@ -19,6 +18,7 @@ use crate::logging;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::node::{self, End, FileList, FileSpec, Settings};
 use crate::server::{Limits, Model};
+use crate::store::names::{self, cascade_path, data_path};
 use crate::sys::signals;
 use crate::text::escape_path;
 
@@ -145,15 +145,15 @@ pub fn specify(
 
 /// The data file beside a cascade file, or of the same name in another directory.
 fn data_path_in(directory: Option<&Path>, cascade: &Path) -> anyhow::Result<PathBuf> {
-    let data = data_path(cascade).with_context(|| {
+    let data = match directory {
+        Some(directory) => names::data_path_in(directory, cascade),
+        None => data_path(cascade),
+    };
+    data.with_context(|| {
         format!(
             "cannot tell the data file of {}: its name does not end in .cascade{}",
             escape_path(cascade),
             files::or_its_cascade_file(cascade)
         )
-    })?;
-    Ok(match (directory, data.file_name()) {
-        (Some(directory), Some(name)) => directory.join(name),
-        _ => data,
     })
 }

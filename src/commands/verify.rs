@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::Status;
 use super::files::{cannot, check_directory, cores, for_each, one_file_only, read_cascade};
-use crate::cascade_file::{CascadeFile, data_path};
+use crate::cascade_file::CascadeFile;
 use crate::cli::Verify;
 use crate::output::{print_bytes, print_json};
 use crate::store::bitmap::Bitmap;
+use crate::store::names::{data_path, data_path_in};
 use crate::store::open_data;
 use crate::store::pieces::unobserved;
 use crate::store::verify::verify;
@@ -46,13 +47,13 @@ fn data_of(options: &Verify, cascade: &Path) -> anyhow::Result<PathBuf> {
     if let Some(data) = &options.data {
         return Ok(data.clone());
     }
-    let data = data_path(cascade).with_context(|| {
+    let data = match &options.directory {
+        Some(directory) => data_path_in(directory, cascade),
+        None => data_path(cascade),
+    };
+    data.with_context(|| {
         let name = escape_path(cascade);
         format!("cannot tell what {name} describes: it does not end in .cascade (name it with -o)")
-    })?;
-    Ok(match &options.directory {
-        Some(directory) => directory.join(data.file_name().unwrap_or_default()),
-        None => data,
     })
 }
 

@@ -12,13 +12,13 @@ use nix::sys::signal::Signal;
 use super::part::{Complaints, Part, Stop};
 use super::plan::ServiceKind;
 use super::proc::{self, Pss, Usage};
-use crate::cascade_file::EXTENSION;
 use crate::hash::CascadeHash;
 use crate::net::listen;
 use crate::server::{self, Ledger, Limits, Model};
 use crate::service::Service;
 use crate::store::atomic::{self, Existing};
 use crate::store::create::describe;
+use crate::store::names::EXTENSION;
 use crate::store::pieces::unobserved;
 use crate::sys::signals::Signals;
 

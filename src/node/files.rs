@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::cascade_file::{CascadeFile, data_path};
+use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
+use crate::store::names::data_path;
 use crate::store::open_data;
 use crate::text::escape_path;
 

@@ -7,7 +7,6 @@
 //!   moment its holder is dead, though a child with a copy of the descriptor may still live. (The holder must never
 //!   close another descriptor of the same file before its time, for that would give the lock up.)
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -18,6 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use thiserror::Error;
 
+use super::names::part_path;
 use super::{atomic, room};
 use crate::faults;
 
@@ -243,13 +243,6 @@ impl DataFile {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// `DATA.part`: where new data grow.
-pub fn part_path(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(".part");
-    name.into()
 }
 
 fn shown(path: &Path) -> String {

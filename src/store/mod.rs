@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod bitmap;
 pub mod create;
 pub mod data_file;
+pub mod names;
 pub mod pieces;
 pub mod room;
 pub mod stamp;

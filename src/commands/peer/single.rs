@@ -15,7 +15,7 @@ use crate::node::{FileSpec, Settings};
 use crate::server::Limits;
 use crate::service::blocks::{BlocksService, ServedFile, on_demand};
 use crate::store::bitmap::Bitmap;
-use crate::store::data_file::part_path;
+use crate::store::names::part_path;
 use crate::store::open_data;
 use crate::store::stamp::{self, Stamp};
 use crate::text::escape_path;
