@@ -121,7 +121,7 @@ fn is_unfit(character: char) -> bool {
 
 /// Characters that change the direction of the text around them, or are not seen.
 fn reorders(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A number with its thousands apart: `208,000`.
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn control_characters_and_tricks_are_escaped() {
         assert_eq!(
-            escape("ab\tc\u{202e}d\u{7f}".as_bytes()),
-            r"ab\tc\u{202e}d\u{7f}"
+            escape("ab\tc\u{202e}d\u{61c}\u{7f}".as_bytes()),
+            r"ab\tc\u{202e}d\u{61c}\u{7f}"
         );
         assert_eq!(escape(b"\xff\xfe"), "\u{fffd}\u{fffd}");
     }

@@ -342,6 +342,10 @@ fn the_manager_hears_that_a_daemon_is_ready_and_where_and_that_it_stops() {
             let scene = Scene::new();
             let manager = Manager::new(&scene);
             let server = manager.start(&scene, kind, &["--model", model, "--sandbox", "require"]);
+            if kind == Kind::Peer {
+                let verifying = ["STATUS=verifying files: 1 of 1 left"];
+                assert_eq!(manager.next(), verifying, "{model}");
+            }
             let ready = manager.next();
             let status = format!("STATUS=listening on {}", server.address());
             assert_eq!(ready, ["READY=1", &status], "{kind:?} {model}");
@@ -428,6 +432,7 @@ fn a_loop_shows_that_it_lives_under_every_model_and_nobody_else_says_it() {
             assert_eq!(sender, Some(server.process().pid()), "{kind:?} {model}");
             if has(&message, "WATCHDOG=1") {
                 assert!(has(&message, "STATUS="), "{message:?}");
+                assert!(!message.contains(&"STATUS=".into()), "it says something");
                 alive += 1;
             }
         }

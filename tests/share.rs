@@ -86,6 +86,22 @@ fn the_printed_line_fetches_the_file_elsewhere() {
 }
 
 #[test]
+fn two_files_of_one_name_are_shared_and_that_is_said() {
+    let scene = Scene::new();
+    for (directory, length) in [("one", 5000), ("two", 6000)] {
+        let directory = scene.directory(directory);
+        Sample::new("data", length, 1000).write_data(&directory);
+    }
+    let share = scene.cascade("share").args(HERE);
+    let mut share = share.args(["one/data", "two/data"]).start();
+    links(&mut share, 2);
+    share.signal(Signal::SIGTERM);
+    let done = share.finish().assert_code(0);
+    let said = "two/data: another file has the name data as well";
+    assert_eq!(done.stderr.matches(said).count(), 1, "{done:?}");
+}
+
+#[test]
 fn several_files_are_shared_at_once_and_what_cannot_be_is_said() {
     let scene = Scene::new();
     let samples = [Sample::new("a", 10_000, 4096), Sample::new("b", 0, 65_536)];

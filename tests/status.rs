@@ -204,6 +204,27 @@ fn what_a_peer_tells_is_what_happened() {
     scene.assert_nothing_left();
 }
 
+#[cfg(feature = "faults")]
+#[test]
+fn a_file_that_is_checked_and_synced_is_being_finished() {
+    for step in ["hasher=hang", "syncing=hang"] {
+        let (scene, sample) = (Scene::new(), Sample::new("data", 100_000, 1000));
+        let seed = common::peers::start(&sample, common::peers::has_all_and_knows_the_map);
+        let peer = scene
+            .cascade("peer")
+            .args(["-l", "127.0.0.1:0", "--control", "control"])
+            .peer(seed.address())
+            .arg(sample.write_cascade(&scene.path("")))
+            .env("CASCADE_FAULT", step)
+            .serve();
+        eventually("it is", || {
+            status(&scene, "control")["files"][0]["state"] == "finishing"
+        });
+        drop(peer);
+        scene.kill_all();
+    }
+}
+
 #[test]
 fn files_that_come_later_are_told_of_too() {
     let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));

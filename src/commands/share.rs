@@ -100,7 +100,16 @@ fn describe(files: &[PathBuf]) -> (Vec<Shared>, Status) {
     for data in files {
         match describe_file(data) {
             Ok(file) if shared.iter().any(|other| other.hash == file.hash) => {}
-            Ok(file) => shared.push(file),
+            Ok(file) => {
+                if shared.iter().any(|other| other.name == file.name) {
+                    let name = file.name.as_str();
+                    log::warn!(
+                        "{}: another file has the name {name} as well; whoever gets both needs two directories",
+                        escape_path(data)
+                    );
+                }
+                shared.push(file);
+            }
             Err(error) => {
                 complain(&error);
                 status = Status::Failed;

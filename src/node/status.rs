@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::files::{FileList, FileSpec};
+use super::finishing::Step;
 use super::item::{Item, Stage};
 use crate::cascade_file::Geometry;
 use crate::download::progress::{Figure, Progress};
@@ -143,6 +144,7 @@ pub fn publish(item: &Item) {
     let state = match item.stage {
         Stage::Unverified | Stage::Verifying(_) => State::Verifying,
         Stage::Unfinished | Stage::Resting(_) => State::Waiting,
+        Stage::Downloading(_) if Step::of(item).is_some() => State::Finishing,
         Stage::Downloading(_) => State::Downloading,
         Stage::Complete => State::Complete,
         Stage::GivenUp(_) => State::GivenUp,

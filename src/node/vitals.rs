@@ -63,12 +63,13 @@ impl Vitals {
     pub fn ready(&self, status: &str) {
         if !self.ready.replace(true) {
             self.manager.ready(status);
+            *self.status.borrow_mut() = status.into();
         }
     }
 
     /// What the node is at; told where it has changed.
     pub fn status(&self, status: String) {
-        if self.ready.get() && *self.status.borrow() != status {
+        if *self.status.borrow() != status {
             self.manager.status(&status);
             *self.status.borrow_mut() = status;
         }

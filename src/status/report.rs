@@ -258,17 +258,20 @@ pub enum State {
     GivenUp,
     /// Its cascade file is being searched for: its hash is known, and nothing else.
     Fetching,
+    /// All blocks are there; the whole is checked, and made to survive a crash.
+    Finishing,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Verifying,
         Self::Waiting,
         Self::Downloading,
         Self::Complete,
         Self::GivenUp,
         Self::Fetching,
+        Self::Finishing,
     ];
 
     /// A few words.
@@ -280,6 +283,7 @@ impl State {
             Self::Complete => "complete",
             Self::GivenUp => "given up",
             Self::Fetching => "fetching",
+            Self::Finishing => "finishing",
         }
     }
 }

@@ -50,7 +50,7 @@ fn peer_lines(peer: &Peer) -> Vec<String> {
             sum(|file| file.verified),
             sum(|file| file.length),
         ),
-        format!("bytes: {} received", peer.received),
+        format!("received: {} bytes", peer.received),
         format!("peers: {} downloaded from", peer.sources),
     ]
 }
@@ -271,8 +271,8 @@ mod tests {
         assert_eq!(
             block(&peer())[2..],
             [
-                "files: 6, 1 complete, 1 given up, 2400000 of 5000000 bytes verified",
-                "bytes: 1750000 received",
+                "files: 7, 1 complete, 1 given up, 2750000 of 6000000 bytes verified",
+                "received: 1750000 bytes",
                 "peers: 3 downloaded from",
             ]
         );

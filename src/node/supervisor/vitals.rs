@@ -20,6 +20,11 @@ impl Supervisor<'_> {
     /// Tells the service manager what the node is at.
     pub(super) fn tell_status(&self) {
         let count = |is: fn(Stage) -> bool| self.items.iter().filter(|item| is(item.stage)).count();
+        if self.listener.is_waiting() {
+            let left = count(|stage| matches!(stage, Stage::Unverified | Stage::Verifying(_)));
+            let status = format!("verifying files: {left} of {} left", self.items.len());
+            return self.settings.vitals.status(status);
+        }
         let complete = count(|stage| stage == Stage::Complete);
         let given_up = count(|stage| matches!(stage, Stage::GivenUp(_)));
         let given_up = match given_up {
