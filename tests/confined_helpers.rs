@@ -47,12 +47,6 @@ fn register(tracker: &Server, sample: &Sample) -> common::standin::StandIn {
     peer
 }
 
-#[track_caller]
-fn says(server: &Server, what: &str) {
-    let said = || server.process().stderr();
-    eventually(&format!("the log has '{what}'"), || said().contains(what));
-}
-
 /// What the page and the control socket answer.
 fn ask(scene: &Scene, server: &Server) -> Vec<String> {
     let stdout = server.process().stdout();
@@ -91,7 +85,7 @@ fn none_of_those_who_tell_and_ask_opens_a_file_or_connects_elsewhere_and_all_go_
     let tracker = tracker(&scene, &sample, &faults.join(",")).serve();
     let _peer = register(&tracker, &sample);
     for (role, deed) in attacks {
-        says(&tracker, &format!("attack {deed} at {role}: {DENIED}"));
+        tracker.says(&format!("attack {deed} at {role}: {DENIED}"));
     }
     let denied = || {
         tracker
@@ -134,7 +128,7 @@ fn who_asks_writes_nothing_that_others_read() {
         let tracker = tracker(&scene, &sample, &format!("question={deed}")).serve();
         let peer = register(&tracker, &sample);
         let who = format!("the process that asked {} how much it has", peer.address());
-        says(&tracker, &format!("{who} ended: {end}"));
+        tracker.says(&format!("{who} ended: {end}"));
         let log = tracker.stop().stderr;
         assert!(
             !log.contains(&format!("attack {deed} at question: done")),
@@ -150,7 +144,7 @@ fn who_answers_and_does_what_it_may_not_is_killed_and_crashes_nobody_else() {
         let tracker = tracker(&scene, &sample, &format!("connection={deed}")).serve();
         let answers = ask(&scene, &tracker);
         assert_eq!(answers, ["", ""], "{deed}");
-        says(&tracker, KILLED);
+        tracker.says(KILLED);
         let stopped = tracker.stop();
         let restarted = stopped.stderr.contains("it is started again");
         assert!(!restarted, "the doors did not feel it: {stopped:#?}");
@@ -172,7 +166,7 @@ fn who_reads_the_configuration_writes_nothing_and_executes_nothing() {
             .env(FAULT, format!("reader={deed}"))
             .serve();
         tracker.process().signal(Signal::SIGHUP);
-        says(&tracker, end);
+        tracker.says(end);
         assert_eq!(trackers::list(tracker.address(), &[7; 32]), []);
         tracker.stop();
     }

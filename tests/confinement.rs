@@ -9,13 +9,14 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::Duration;
 
-use common::eventually;
 use common::process::Server;
 use common::sample::Sample;
 use common::scene::{Invocation, Scene};
+use common::subject::MODELS;
 use common::trackers;
+use common::{eventually, is_root, skip};
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 
 /// The faults that are wanted.
 const FAULT: &str = "CASCADE_FAULT";
@@ -46,37 +47,15 @@ fn exchange(server: &Server) -> Vec<u8> {
     reply
 }
 
-#[track_caller]
-fn says(server: &Server, what: &str) {
-    let said = || server.process().stderr();
-    eventually(&format!("the log has '{what}'"), || said().contains(what));
-}
-
-/// As root most of what is denied otherwise would be allowed, and users can be changed.
-fn is_root() -> bool {
-    let root = Uid::effective().is_root();
-    if !root {
-        eprintln!("skipped: only root can change its user");
-    }
-    root
-}
-
 #[test]
 fn whatever_serves_a_connection_opens_no_file_and_goes_on() {
-    for model in [
-        "iterative",
-        "process",
-        "thread",
-        "prethread",
-        "event",
-        "prefork",
-    ] {
+    for model in MODELS {
         let scene = Scene::new();
         let faults = "connection=open,connection=create";
         let server = echo(&scene, model).env(FAULT, faults).serve();
         assert_eq!(exchange(&server), b"line\n", "{model}");
-        says(&server, &format!("attack open at connection: {DENIED}"));
-        says(&server, &format!("attack create at connection: {DENIED}"));
+        server.says(&format!("attack open at connection: {DENIED}"));
+        server.says(&format!("attack create at connection: {DENIED}"));
         server.stop();
     }
 }
@@ -88,7 +67,7 @@ fn either_layer_alone_keeps_files_closed() {
         let faults = format!("{missing},connection=open");
         let server = echo(&scene, "process").env(FAULT, faults).serve();
         assert_eq!(exchange(&server), b"line\n");
-        says(&server, &format!("attack open at connection: {DENIED}"));
+        server.says(&format!("attack open at connection: {DENIED}"));
         server.stop();
     }
 }
@@ -101,7 +80,7 @@ fn a_child_that_executes_or_connects_is_killed_and_counted_as_crashed() {
             let fault = format!("connection={deed}");
             let server = echo(&scene, model).env(FAULT, fault).serve();
             assert_eq!(exchange(&server), b"", "{deed} {model}");
-            says(&server, KILLED);
+            server.says(KILLED);
             let ended = server.stop();
             assert!(ended.stderr.contains("crashed 1"), "{ended:#?}");
         }
@@ -133,7 +112,7 @@ fn a_trackers_child_cannot_write_to_the_registry_in_any_way() {
             .args(["--open", "-v", "-l", "127.0.0.1:0"]);
         let tracker = tracker.env(FAULT, fault).serve();
         assert_eq!(exchange(&tracker), b"", "{deed}");
-        says(&tracker, end);
+        tracker.says(end);
         let ended = tracker.stop();
         assert!(ended.stderr.contains("crashed 1"), "{deed}: {ended:#?}");
         assert!(!ended.stderr.contains(": done\n"), "{deed}: {ended:#?}");
@@ -154,12 +133,9 @@ fn the_registry_is_sealed_though_nothing_is_confined() {
     // The attack fails, and the child goes on to serve.
     let peers = trackers::list(tracker.address(), &[7; 32]);
     assert_eq!(peers, []);
-    says(
-        &tracker,
-        &format!("attack mprotect at connection: {DENIED}"),
-    );
-    says(&tracker, &format!("attack remove at connection: {DENIED}"));
-    says(&tracker, "sandbox: off");
+    tracker.says(&format!("attack mprotect at connection: {DENIED}"));
+    tracker.says(&format!("attack remove at connection: {DENIED}"));
+    tracker.says("sandbox: off");
     tracker.stop();
 }
 
@@ -278,7 +254,7 @@ fn a_peers_child_and_its_announcer_only_look_at_what_is_present() {
             .arg(network.sample.write_cascade(&directory))
             .serve();
         exchange(&peer);
-        says(&peer, end);
+        peer.says(end);
         peer.stop();
         network.end();
     }
@@ -296,10 +272,10 @@ fn the_saver_of_a_state_opens_nothing_else_and_a_state_is_saved() {
         .arg(directory.join("peers"))
         .env(FAULT, "saver=open,saver=create,connection=open")
         .serve();
-    says(&tracker, &format!("attack open at saver: {DENIED}"));
-    says(&tracker, &format!("attack create at saver: {DENIED}"));
+    tracker.says(&format!("attack open at saver: {DENIED}"));
+    tracker.says(&format!("attack create at saver: {DENIED}"));
     trackers::list(tracker.address(), &[7; 32]);
-    says(&tracker, &format!("attack open at connection: {DENIED}"));
+    tracker.says(&format!("attack open at connection: {DENIED}"));
     fs::remove_file(directory.join("peers")).expect("it was tried out at the start");
     tracker.stop();
     let state = fs::read_to_string(directory.join("peers")).expect("it was saved at the end");
@@ -329,7 +305,7 @@ fn what_is_required_and_cannot_be_had_is_an_error_and_otherwise_is_said() {
             "{error}"
         );
         let server = echo(&scene, "process").env(FAULT, missing).serve();
-        says(&server, said);
+        server.says(said);
         server.stop();
     }
 }
@@ -359,6 +335,7 @@ fn status(pid: Pid, name: &str) -> String {
 #[test]
 fn a_server_becomes_another_user_below_another_root_for_good() {
     if !is_root() {
+        skip("only root can change its user");
         return;
     }
     let scene = Scene::new();
@@ -391,10 +368,7 @@ fn a_server_becomes_another_user_below_another_root_for_good() {
         root
     );
     assert_eq!(trackers::list(tracker.address(), &[7; 32]), []);
-    says(
-        &tracker,
-        "; user 65534:65534 (65534:65534); root directory ",
-    );
+    tracker.says("; user 65534:65534 (65534:65534); root directory ");
     tracker.stop();
     let saved = fs::metadata(state.join("peers")).expect("it was saved");
     assert_eq!(saved.uid(), NOBODY);
@@ -403,6 +377,7 @@ fn a_server_becomes_another_user_below_another_root_for_good() {
 #[test]
 fn a_download_as_another_user_belongs_to_that_user_and_dies_with_its_supervisor() {
     if !is_root() {
+        skip("only root can change its user");
         return;
     }
     let network = Network::new();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::process::{Process, Server};
 use common::scene::Scene;
+use common::subject::MODELS;
 use common::{clients, eventually, sample};
 
 fn serve(scene: &Scene, options: &[&str]) -> Server {
@@ -196,14 +197,7 @@ fn netcat_is_served() {
 
 #[test]
 fn the_log_says_who_connects_and_how_much_arrives() {
-    for model in [
-        "iterative",
-        "process",
-        "thread",
-        "prethread",
-        "event",
-        "prefork",
-    ] {
+    for model in MODELS {
         let scene = Scene::new();
         let server = serve(&scene, &["--model", model, "-v"]);
         let mut stream = clients::connect(server.address());
@@ -250,14 +244,7 @@ fn ended(server: &Process) -> bool {
 #[test]
 fn the_name_is_logged_where_that_was_asked_for() {
     let name = cascade::net::resolve::name_of(([127, 0, 0, 1], 80).into());
-    for model in [
-        "iterative",
-        "process",
-        "thread",
-        "prethread",
-        "event",
-        "prefork",
-    ] {
+    for model in MODELS {
         let scene = Scene::new();
         let server = serve(&scene, &["--model", model, "-r"]);
         let stream = clients::connect(server.address());

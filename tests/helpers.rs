@@ -9,6 +9,7 @@ use std::path::Path;
 use common::process::Server;
 use common::procfs;
 use common::scene::{Invocation, Scene};
+use common::subject::MODELS;
 use common::{eventually, trackers};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -156,14 +157,7 @@ fn descendants(of: Pid) -> Vec<Pid> {
 
 #[test]
 fn a_daemon_ends_after_all_of_its_processes() {
-    for model in [
-        "iterative",
-        "process",
-        "thread",
-        "prethread",
-        "event",
-        "prefork",
-    ] {
+    for model in MODELS {
         let scene = Scene::new();
         scene.directory("files");
         fs::write(scene.path("tracker.toml"), "open = true\n").expect("a file");

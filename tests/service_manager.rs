@@ -17,7 +17,7 @@ use common::process::{Process, Server};
 use common::procfs;
 use common::sample::Sample;
 use common::scene::{Invocation, Scene};
-use common::subject::{BLOCK, Kind, subscribe};
+use common::subject::{BLOCK, Kind, MODELS, subscribe};
 use common::{clients, eventually, is_root, skip, trackers};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
@@ -25,14 +25,6 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
-const MODELS: [&str; 6] = [
-    "iterative",
-    "process",
-    "thread",
-    "prethread",
-    "event",
-    "prefork",
-];
 /// The user that owns nothing.
 const NOBODY: u32 = 65534;
 

@@ -15,19 +15,11 @@ use common::browser::{chromium, load};
 use common::process::{Process, Server};
 use common::sample::Sample;
 use common::scene::Scene;
+use common::subject::MODELS;
 use common::{clients, eventually, procfs, skip, trackers};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-const ALL_MODELS: [&str; 6] = [
-    "iterative",
-    "process",
-    "thread",
-    "prethread",
-    "event",
-    "prefork",
-];
 
 /// What `cascade status --json` prints about the server with this control socket.
 #[track_caller]
@@ -82,7 +74,7 @@ fn get(page: &str, path: &str) -> String {
 
 #[test]
 fn what_a_tracker_tells_is_what_happened() {
-    for model in ALL_MODELS {
+    for model in MODELS {
         let (scene, sample) = (Scene::new(), Sample::new("data", 100_000, 1000));
         let (tracker, page) = tracker(&scene, model, &sample);
         for _ in 0..3 {

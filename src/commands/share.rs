@@ -16,7 +16,7 @@ use crate::cli::{self, Reporting, Sources};
 use crate::confine::{ConfineOptions, Confinement};
 use crate::daemon::sockets::Listen;
 use crate::events::Events;
-use crate::logging::{self, complain};
+use crate::logging::{self, complain, exit_code};
 use crate::net::address::{HostPort, ListenAddress, Port};
 use crate::node::told::Told;
 use crate::node::{self, FileList, FileSpec, Settings, TrackerAddress};
@@ -151,13 +151,7 @@ fn make(data: &Path, cascade: &Path) -> anyhow::Result<()> {
         let name = escape_path(data);
         format!("cannot share {name}: its cascade file cannot be made beside it")
     };
-    let body = || match describe_beside(data, cascade) {
-        Ok(()) => 0,
-        Err(error) => {
-            complain(&error);
-            1
-        }
-    };
+    let body = || exit_code(describe_beside(data, cascade));
     let pid = fork::spawn_leaf(&[], body).with_context(made)?;
     match child::wait(pid).with_context(made)? {
         How::Exited(0) => Ok(()),

@@ -150,6 +150,17 @@ pub fn complain(error: &anyhow::Error) {
     fail(format_args!("{error:#}"));
 }
 
+/// The exit status of a process that did this: 1 where it failed, which it says.
+pub fn exit_code(went: anyhow::Result<()>) -> u8 {
+    match went {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&error);
+            1
+        }
+    }
+}
+
 /// As [`complain`], for an error that is only text.
 pub fn fail(what: fmt::Arguments<'_>) {
     let what = without_errno(&what.to_string());

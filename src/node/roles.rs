@@ -23,6 +23,7 @@ use crate::download::downloader::{self, Ending, Task};
 use crate::download::progress::Figure;
 use crate::faults;
 use crate::hash::CascadeHash;
+use crate::logging::exit_code;
 use crate::net::bucket::Bucket;
 use crate::server::{self, Ledger, Limits};
 use crate::service::blocks::BlocksService;
@@ -61,7 +62,7 @@ pub fn start_listener(
         tells: None,
     };
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
-        report((|| {
+        exit_code((|| {
             let signals = match settings.vitals.pulse() {
                 Some(pulse) => pulse.watch(signals)?,
                 None => signals,
@@ -121,7 +122,7 @@ pub fn start_announcer(
         let begun = only_look(items).context("cannot announce files");
         match begun.and_then(|()| ask_one(tracker, confinement)) {
             Ok(()) => announcer::run(tracker, place, announced),
-            Err(error) => report(Err(error)),
+            Err(error) => exit_code(Err(error)),
         }
     })
 }
@@ -165,7 +166,7 @@ pub fn start_farewell(
     let keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     let farewell = || match ask_one(tracker, confinement) {
         Ok(()) => announcer::leave(tracker, place, hashes),
-        Err(error) => report(Err(error)),
+        Err(error) => exit_code(Err(error)),
     };
     fork::spawn_leaf(&keep, farewell).map(Some)
 }
@@ -180,7 +181,7 @@ pub fn start_verifier(item: &Item, confinement: &Confinement) -> io::Result<Pid>
             item.progress.add(Figure::Checked, bytes);
             ControlFlow::Continue(())
         };
-        report((|| {
+        exit_code((|| {
             let cascade = item.load()?;
             confinement.enter(Role::Verifier)?;
             verify_item(item, &cascade, threads, &observer)
@@ -212,16 +213,6 @@ fn verify_item(
         }
     }
     Ok(())
-}
-
-fn report(result: anyhow::Result<()>) -> u8 {
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            crate::logging::complain(&error);
-            1
-        }
-    }
 }
 
 /// Downloads what is missing of a file.

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use crate::cli;
 use crate::confine::{Confinement, Role};
 use crate::hash::CascadeHash;
+use crate::logging::exit_code;
 use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
 use crate::net::{listen, reach, resolve};
 use crate::node::TrackerAddress;
@@ -130,13 +131,7 @@ impl TrackerPlace {
             return Ok(None);
         }
         let keep: Vec<_> = self.listeners.iter().map(AsFd::as_fd).collect();
-        let life = |signals| match self.serve(hashes, confinement, &signals) {
-            Ok(()) => 0,
-            Err(error) => {
-                crate::logging::complain(&error);
-                1
-            }
-        };
+        let life = |signals| exit_code(self.serve(hashes, confinement, &signals));
         fork::spawn_role(&keep, &[], life).map(Some)
     }
 

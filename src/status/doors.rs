@@ -12,9 +12,10 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
-use super::process::{Process, earlier, status_of};
+use super::process::{Process, earlier};
 use super::service::{Source, StatusService};
 use crate::confine::{Confinement, Role};
+use crate::logging::exit_code;
 use crate::net::address::ListenAddress;
 use crate::net::control::{ControlFile, ControlSocket};
 use crate::net::listen;
@@ -156,7 +157,7 @@ impl Door {
         process.start(|| {
             fork::spawn_leaf(&keep, || {
                 let served = serve(listeners, source, confinement);
-                status_of(served.context("cannot tell the status"))
+                exit_code(served.context("cannot tell the status"))
             })
         })
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use crate::logging::complain;
 use crate::sys::child::{self, Ended};
 
 /// The delay before it is restarted.
@@ -87,15 +86,4 @@ impl Process {
 /// The earlier of two optional times.
 pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
-}
-
-/// The exit status for a result; an error is logged.
-pub fn status_of(went: anyhow::Result<()>) -> u8 {
-    match went {
-        Ok(()) => 0,
-        Err(error) => {
-            complain(&error);
-            1
-        }
-    }
 }

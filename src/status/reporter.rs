@@ -17,10 +17,10 @@ use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 
 use super::doors::Doors;
-use super::process::status_of;
 use super::report::About;
 use crate::confine::Confinement;
 use crate::confine::keeper::{self, Helper};
+use crate::logging::exit_code;
 use crate::output::print_bytes;
 use crate::server::Ledger;
 use crate::service::tracker::Tell;
@@ -79,7 +79,7 @@ impl Reporter {
             life: Box::new(move |socket| {
                 let doors = &mut doors.borrow_mut();
                 let lived = life::live(doors, &subject, confinement, &shelf, socket);
-                status_of(lived.context("cannot tell the status"))
+                exit_code(lived.context("cannot tell the status"))
             }),
         };
         let begin = || {

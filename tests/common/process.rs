@@ -219,6 +219,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// Waits until its log has this.
+    #[track_caller]
+    pub fn says(&self, what: &str) {
+        eventually(&format!("the log has '{what}'"), || {
+            self.process().stderr().contains(what)
+        });
+    }
+
     /// Waits until `process` says where it listens.
     #[track_caller]
     pub fn new(mut process: Process) -> Self {

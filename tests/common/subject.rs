@@ -21,6 +21,16 @@ pub const POOL: usize = 8;
 /// How often in a row a server must look the same to be at rest.
 const LOOKS: u32 = 20;
 
+/// All models.
+pub const MODELS: [&str; 6] = [
+    "iterative",
+    "process",
+    "thread",
+    "prethread",
+    "event",
+    "prefork",
+];
+
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

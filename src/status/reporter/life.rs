@@ -10,9 +10,10 @@ use super::Subject;
 use super::shelf::Shelf;
 use crate::confine::{Confinement, Role};
 use crate::faults;
+use crate::logging::exit_code;
 use crate::status::answers::Answers;
 use crate::status::doors::Doors;
-use crate::status::process::{Process, earlier, status_of};
+use crate::status::process::{Process, earlier};
 use crate::status::service::Source;
 use crate::status::survey::Survey;
 use crate::status::tracker::TrackerSource;
@@ -136,7 +137,7 @@ impl Reporter<'_> {
         let due = self.doors.start(source, confinement);
         let asking = self.surveyor.as_mut().zip(survey.as_ref());
         let next = asking.and_then(|(surveyor, survey)| {
-            let life = || status_of(survey.run(roll, confinement));
+            let life = || exit_code(survey.run(roll, confinement));
             surveyor.start(|| fork::spawn_leaf(&[], life))
         });
         earlier(due, next)
