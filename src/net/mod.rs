@@ -1,6 +1,7 @@
 //! Addresses as a person writes them, and sockets made of them.
 
 pub mod address;
+pub mod admission;
 pub mod bucket;
 pub mod control;
 pub mod link;
