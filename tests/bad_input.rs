@@ -319,7 +319,7 @@ fn a_directory_in_the_place_of_the_data_is_an_error() {
 fn a_directory_in_the_place_of_the_part_file_is_an_error() {
     let (scene, sample) = (Scene::new(), sample());
     sample.write_cascade(&scene.path(""));
-    scene.directory("data.part");
+    fs::create_dir(sample.part(&scene.path("data"))).expect("a directory");
     data_have_no_place(&scene, &sample, &[]);
 }
 

@@ -149,7 +149,9 @@ fn what_came_before_a_wrong_block_of_a_batch_is_kept() {
         .assert_code(3);
     let kept: BTreeSet<u64> = (0..WRONG).collect();
     assert!(
-        sample.held(&scene.path("data.part")).is_superset(&kept),
+        sample
+            .held(&sample.part(&scene.path("data")))
+            .is_superset(&kept),
         "blocks before the wrong one are there"
     );
     let honest = peers::start(&sample, peers::has_all_and_knows_the_map);

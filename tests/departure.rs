@@ -87,7 +87,7 @@ fn a_download_whose_terminal_goes_away_is_not_listed_any_more_and_keeps_its_bloc
         .start();
     let listed = || trackers::list(tracker.address(), &sample.hash()).len();
     eventually("the peer is listed", || listed() == 1);
-    let part = scene.path("data.part");
+    let part = sample.part(&scene.path("data"));
     let has_a_block = |bytes: Vec<u8>| {
         let mut blocks = bytes.chunks(1024).zip(sample.bytes.chunks(1024));
         blocks.any(|(there, right)| there == right)
@@ -138,7 +138,9 @@ fn what_nohup_starts_survives_its_terminal() {
     let other = Sample::new("other", 5000, 1024);
     let get = nohup("get").arg("--no-serve");
     let mut get = get.arg(other.write_cascade(&scene.path(""))).start();
-    eventually("it is at work", || scene.path("other.part").exists());
+    eventually("it is at work", || {
+        other.part(&scene.path("other")).exists()
+    });
     hang_up(&share);
     hang_up(&get);
     // It looks at its signals once more before it says how it is.

@@ -154,10 +154,8 @@ fn alone_it_ends_the_run(habit: Habit) {
     assert!(done.results().is_empty(), "{done:#?}");
     assert!(!done.stderr.is_empty(), "it says why");
     assert!(!scene.path("data").exists(), "nothing under the final name");
-    assert!(
-        !scene.path("data.part").exists(),
-        "no .part without a block"
-    );
+    let part = sample.part(&scene.path("data"));
+    assert!(sample.held(&part).is_empty(), "no block of it is right");
 }
 
 #[test]
@@ -227,7 +225,7 @@ fn a_lie_after_right_blocks_is_found_and_the_right_blocks_are_kept() {
     let get = || scene.cascade("get").args(["-w", "1"]).arg(&cascade);
     get().peer(liar.address()).run().assert_code(3);
     let lie = liar.asked()[19].block();
-    let kept = sample.held(&scene.path("data.part"));
+    let kept = sample.held(&sample.part(&scene.path("data")));
     assert!(!kept.is_empty() && !kept.contains(&lie), "{lie}, {kept:?}");
     assert!(!scene.path("data").exists());
     let honest = honest(&sample);
@@ -294,10 +292,8 @@ fn is_of_no_use(habit: Habit) {
         .assert_code(3)
         .assert_within(Duration::from_secs(15));
     assert!(!scene.path("data").exists(), "nothing under the final name");
-    assert!(
-        !scene.path("data.part").exists(),
-        "no .part without a block"
-    );
+    let part = sample.part(&scene.path("data"));
+    assert!(sample.held(&part).is_empty(), "no block of it is right");
 }
 
 #[test]
@@ -363,7 +359,7 @@ fn a_peer_without_the_rest_ends_the_run_after_the_timeout_and_its_blocks_are_kep
         .run()
         .assert_code(3)
         .assert_within(Duration::from_secs(15));
-    let held = sample.held(&scene.path("data.part"));
+    let held = sample.held(&sample.part(&scene.path("data")));
     assert!(held.into_iter().eq(0..20), "what came is kept");
     assert!(!scene.path("data").exists());
 }

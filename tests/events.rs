@@ -104,7 +104,7 @@ fn stuck_at(scene: &Scene, place: &str, more: &[&str]) -> common::process::Proce
     let get = scene.cascade("get").args(more).peer(peer.address());
     let get = get.arg(cascade).env("CASCADE_FAULT", place).start();
     eventually("all blocks are there", || {
-        fs::read(scene.path("disk.bin.part")).is_ok_and(|bytes| bytes == sample.bytes)
+        fs::read(sample.part(&scene.path("disk.bin"))).is_ok_and(|bytes| bytes == sample.bytes)
     });
     get
 }

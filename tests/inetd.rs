@@ -441,7 +441,7 @@ fn a_download_from_such_peers_works() {
     let scene = Scene::new();
     let sample = Sample::new("data", 300_000, 3000);
     sample.write_cascade(&scene.path(""));
-    fs::write(scene.path("data.part"), &sample.bytes).expect("a file");
+    fs::write(sample.part(&scene.path("data")), &sample.bytes).expect("a file");
     let inetd = Super::new(&scene, &["peer", "data.cascade"]);
     let address = inetd.listener.local_addr().expect("it is bound");
     let copy = scene.directory("copy");

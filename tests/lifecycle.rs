@@ -433,7 +433,7 @@ fn a_download_that_is_not_wanted_any_more_ends_and_another_takes_its_place() {
     let tracker = nobody_there().to_string();
     let watcher = Watcher::start(&["-t", &tracker], &[]);
     let cascade = one.write_cascade(&watcher.directory);
-    let part = watcher.directory.join("file 1.part");
+    let part = one.part(&watcher.directory.join("file 1"));
     watcher.read_again(": 1 new, 0 gone");
     eventually("the download begins", || part.exists());
     fs::remove_file(cascade).expect("it is there");

@@ -214,7 +214,7 @@ fn a_cascade_file_without_the_hash_is_refused_and_that_of_another_peer_taken() {
         "asked once"
     );
     assert!(!scene.path("x.cascade").exists() && !scene.path("x").exists());
-    assert!(!scene.path("x.part").exists());
+    assert!(!sample.part(&scene.path("x")).exists());
 
     let honest = response(6, &sample.cascade);
     let honest = peers::start_with(Accepts::Together, &sample, answers(honest));

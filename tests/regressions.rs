@@ -8,7 +8,6 @@ use std::fs;
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +53,7 @@ impl Download {
     }
 
     fn part(&self) -> PathBuf {
-        self.scene.path("data.part")
+        self.sample.part(&self.data())
     }
 
     fn honest(&self) -> StandIn {
@@ -275,32 +274,6 @@ fn an_empty_variable_names_no_tracker() {
         .run()
         .assert_code(2);
     listed.error();
-}
-
-#[test]
-fn a_dangling_link_is_an_error_before_anything_is_downloaded() {
-    let download = Download::new();
-    symlink("nowhere", download.data()).expect("a link");
-    let honest = download.honest();
-    let ended = download.get(&honest).run().assert_code(1);
-    assert!(ended.error().contains("data"), "{ended:#?}");
-    assert_eq!(honest.connections(), 0, "nobody was asked");
-    assert!(download.data().is_symlink() && !download.data().exists());
-    assert!(!download.part().exists());
-}
-
-#[test]
-fn the_file_that_a_link_points_at_is_completed_in_place() {
-    let download = Download::new();
-    let target = download.scene.directory("elsewhere").join("file");
-    fs::write(&target, &download.sample.bytes[..30 * BLOCK]).expect("a part of it");
-    symlink("elsewhere/file", download.data()).expect("a link");
-    let honest = download.honest();
-    download.get(&honest).run().assert_code(0);
-    assert!(download.data().is_symlink(), "the link stays");
-    download.sample.assert_complete(&target);
-    let asked: BTreeSet<u64> = honest.asked().iter().map(Asked::block).collect();
-    assert_eq!(asked, (30..BLOCKS as u64).collect(), "only what is missing");
 }
 
 #[test]

@@ -5,93 +5,15 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::download::{BLOCK, BLOCKS, Download, GIVEN};
 use common::eventually;
 use common::peers;
-use common::process::Process;
 use common::sample::Sample;
-use common::scene::{Invocation, Scene};
-use common::standin::{Accepts, Asked, StandIn};
+use common::standin::{Accepts, Asked};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::Signal;
-
-const BLOCK: usize = 4096;
-const BLOCKS: usize = 64;
-/// How many blocks an unfinished download got.
-const GIVEN: usize = 20;
-
-/// A file, its cascade file in a scene, and where its data belong.
-struct Download {
-    scene: Scene,
-    sample: Sample,
-    cascade: PathBuf,
-}
-
-impl Download {
-    fn new() -> Self {
-        Self::of(Sample::new("data", BLOCKS * BLOCK - 5, BLOCK))
-    }
-
-    fn of(sample: Sample) -> Self {
-        let scene = Scene::new();
-        let cascade = sample.write_cascade(&scene.path(""));
-        Self {
-            scene,
-            sample,
-            cascade,
-        }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.scene.path("data")
-    }
-
-    fn part(&self) -> PathBuf {
-        self.scene.path("data.part")
-    }
-
-    fn get(&self, peer: &StandIn) -> Invocation<'_> {
-        self.scene
-            .cascade("get")
-            .peer(peer.address())
-            .arg(&self.cascade)
-    }
-
-    fn honest(&self) -> StandIn {
-        peers::start(&self.sample, peers::keeps_the_connection_open)
-    }
-
-    fn stalling(&self) -> StandIn {
-        peers::start_with(Accepts::Together, &self.sample, peers::stalls_after(GIVEN))
-    }
-
-    /// Starts a download that comes so far and no further.
-    #[track_caller]
-    fn get_in_mid_course(&self, path: &Path) -> (StandIn, Process) {
-        let before = self.sample.held(path).len();
-        let stalling = self.stalling();
-        let get = self.get(&stalling).start();
-        eventually("what the peer gave is on the disk", || {
-            self.sample.held(path).len() == before + GIVEN
-        });
-        (stalling, get)
-    }
-
-    /// Completes the download, and checks that only what was missing was asked for.
-    #[track_caller]
-    fn completes_keeping(&self, held: &BTreeSet<u64>) {
-        let honest = self.honest();
-        let done = self.get(&honest).run().assert_code(0);
-        assert_eq!(done.results(), [self.sample.line(&self.data())]);
-        self.sample.assert_complete(&self.data());
-        assert!(!self.part().exists(), "the .part was renamed");
-        let asked: BTreeSet<u64> = honest.asked().iter().map(Asked::block).collect();
-        let missing: BTreeSet<u64> = &self.sample.all() - held;
-        assert_eq!(asked, missing, "what is missing is asked for, nothing else");
-    }
-}
 
 #[test]
 fn after_sigkill_no_process_is_left_the_lock_is_free_at_once_and_blocks_are_kept() {
@@ -206,66 +128,6 @@ fn a_part_file_that_has_everything_needs_no_peer() {
 }
 
 #[test]
-fn a_data_file_with_right_blocks_is_completed_in_place() {
-    let download = Download::new();
-    fs::write(download.data(), &download.sample.bytes[..30 * BLOCK]).expect("a data file");
-    let inode = fs::metadata(download.data()).expect("it is there").ino();
-    let (peer, get) = download.get_in_mid_course(&download.data());
-    assert!(!download.part().exists(), "it has its file");
-    drop((peer, get));
-    let held = download.sample.held(&download.data());
-    assert_eq!(held.len(), 30 + GIVEN);
-    download.completes_keeping(&held);
-    let after = fs::metadata(download.data()).expect("it is there").ino();
-    assert_eq!(inode, after, "in place");
-}
-
-#[test]
-fn somebody_elses_file_is_left_alone() {
-    let download = Download::new();
-    let other = vec![b'o'; 10 * BLOCK];
-    fs::write(download.data(), &other).expect("another file");
-    let honest = download.honest();
-    let refused = download.get(&honest).run().assert_code(1);
-    assert!(refused.error().contains("data"), "{refused:#?}");
-    assert_eq!(fs::read(download.data()).expect("it is there"), other);
-    assert!(!download.part().exists());
-    assert!(honest.asked().is_empty(), "nobody was asked for it");
-    // Unless it may be overwritten.
-    download.get(&honest).arg("-f").run().assert_code(0);
-    download.sample.assert_complete(&download.data());
-}
-
-#[test]
-fn a_longer_data_file_is_cut_only_once_all_blocks_are_right() {
-    let download = Download::new();
-    let mut longer = download.sample.bytes.clone();
-    longer[..40 * BLOCK].fill(0);
-    longer.extend_from_slice(&[b't'; 3 * BLOCK]);
-    fs::write(download.data(), &longer).expect("a longer file");
-    let (peer, get) = download.get_in_mid_course(&download.data());
-    let now = fs::read(download.data()).expect("it is there");
-    assert_eq!(now.len(), longer.len(), "not cut yet");
-    assert!(now.ends_with(&[b't'; 3 * BLOCK]), "the tail is as it was");
-    get.signal(Signal::SIGTERM);
-    get.finish().assert_signal(Signal::SIGTERM);
-    let size = fs::metadata(download.data()).expect("it is there").len();
-    assert_eq!(size, longer.len() as u64, "not cut by an interruption");
-    drop(peer);
-    let held = download.sample.held(&download.data());
-    download.completes_keeping(&held);
-}
-
-#[test]
-fn a_data_file_that_is_right_and_too_long_is_cut() {
-    let download = Download::new();
-    let mut longer = download.sample.bytes.clone();
-    longer.push(0);
-    fs::write(download.data(), longer).expect("a longer file");
-    download.completes_keeping(&download.sample.all());
-}
-
-#[test]
 fn a_complete_data_file_is_opened_for_reading_only_and_nobody_is_asked() {
     let download = Download::new();
     // Written by another process: what this one opens for writing, one that another test is about to start may close.
@@ -302,16 +164,6 @@ fn a_second_process_on_the_same_file_says_so_and_ends() {
     assert!(honest.asked().is_empty(), "it asked nobody");
     assert!(first.ended().is_none(), "the first one goes on");
     assert_eq!(download.sample.held(&download.part()).len(), GIVEN);
-}
-
-#[test]
-fn a_second_process_on_a_file_that_is_completed_in_place_says_so_and_ends() {
-    let download = Download::new();
-    fs::write(download.data(), &download.sample.bytes[..BLOCK]).expect("a data file");
-    let (_peer, mut first) = download.get_in_mid_course(&download.data());
-    let second = download.get(&download.honest()).run().assert_code(1);
-    assert!(second.error().contains("data"), "{second:#?}");
-    assert!(first.ended().is_none(), "the first one goes on");
 }
 
 #[test]

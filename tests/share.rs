@@ -172,7 +172,7 @@ fn a_cascade_file_that_is_there_is_used_and_data_that_differ_are_left_alone() {
         .arg(&data)
         .run()
         .assert_code(1);
-    assert!(!scene.path("disk image.bin.part").exists() && !data.exists());
+    assert!(!sample.part(&data).exists() && !data.exists());
 }
 
 #[test]

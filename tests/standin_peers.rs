@@ -40,7 +40,10 @@ fn downloads_from(stand_in: &StandIn, sample: &Sample, limit: Duration) {
     let path = scene.path(&sample.name);
     assert_eq!(done.results(), [sample.line(&path)]);
     sample.assert_complete(&path);
-    assert!(!scene.path("data.part").exists(), "the .part was renamed");
+    assert!(
+        !sample.part(&scene.path("data")).exists(),
+        "the .part was renamed"
+    );
     stand_in.assert_well_treated();
     let asked: BTreeSet<u64> = stand_in
         .asked()

@@ -83,7 +83,7 @@ impl Wanted {
         assert!(!done.stderr.is_empty(), "it says what it waits for");
         assert!(done.results().is_empty(), "{done:#?}");
         assert!(!self.scene.path("data").exists());
-        assert!(!self.scene.path("data.part").exists());
+        assert!(!self.sample.part(&self.scene.path("data")).exists());
     }
 
     /// `list` says in one line that it cannot use this tracker.
@@ -328,7 +328,7 @@ fn a_tracker_that_refuses_has_its_message_shown_without_control_characters() {
         }
     }
     assert!(!wanted.scene.path("data").exists());
-    assert!(!wanted.scene.path("data.part").exists());
+    assert!(!wanted.sample.part(&wanted.scene.path("data")).exists());
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn how_much_each_peer_has_is_told_while_it_downloads() {
     let half: Vec<u8> = fs::read(sample.write_data(&scene.directory("there")))
         .expect("it is there")[..50_000]
         .into();
-    fs::write(part.join("data.part"), half).expect("written");
+    fs::write(sample.part(&part.join("data")), half).expect("written");
     let downloads = scene
         .cascade("peer")
         .args(["-l", "127.0.0.1:0"])

@@ -24,9 +24,15 @@ pub struct Sources {
     /// Worker processes in all [default: the number of cores, at least 4; one per peer if that is more]
     #[arg(short, long, value_name = "WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// Overwrite a data file of which no block belongs to the cascade file
+    /// Replace an existing data file that is not complete, once the download is; what agrees is copied
     #[arg(short, long)]
     pub force: bool,
+    /// Mend an existing data file where it lies, without a second copy
+    #[arg(long)]
+    pub in_place: bool,
+    /// Go on with NAME.part, whatever is in it
+    #[arg(long)]
+    pub adopt: bool,
     /// Send at most so many bytes per second (500KiB, 2MiB), over all connections
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub upload_limit: Option<u64>,

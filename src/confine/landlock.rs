@@ -28,7 +28,7 @@ pub fn restrict(role: Role<'_>) -> anyhow::Result<()> {
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     let ruleset = match role {
-        Role::Server { .. } | Role::Verifier | Role::Hasher | Role::Surveyor => ruleset,
+        Role::Server { .. } | Role::Verifier { .. } | Role::Hasher | Role::Surveyor => ruleset,
         Role::Announcer { ports } => ports.iter().try_fold(ruleset, connect)?,
         Role::Worker { port } | Role::Asker { port } => connect(ruleset, &port)?,
         Role::Downloader { directory } => beneath(ruleset, directory)?,

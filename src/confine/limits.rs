@@ -40,14 +40,14 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
         | Role::Surveyor => {}
         Role::Announcer { .. }
         | Role::Asker { .. }
-        | Role::Verifier
+        | Role::Verifier { .. }
         | Role::Worker { .. }
         | Role::Hasher => {
             lower(Resource::RLIMIT_NOFILE, FEW_FILES)?;
         }
     }
     match role {
-        Role::Server { threads: true, .. } | Role::Verifier => grow_by(MEMORY_OF_THREADS)?,
+        Role::Server { threads: true, .. } | Role::Verifier { .. } => grow_by(MEMORY_OF_THREADS)?,
         // Its plan is as large as its file has blocks. Its workers, which cannot look at their own size, inherit this.
         Role::Downloader { .. } => grow_by(MEMORY_OF_DOWNLOADS)?,
         Role::Reporter { .. } => grow_by(MEMORY_OF_REGISTRIES)?,
@@ -55,7 +55,10 @@ pub fn apply(role: Role<'_>) -> io::Result<()> {
     }
     let writes = matches!(
         role,
-        Role::Downloader { .. } | Role::Worker { .. } | Role::Outside { .. }
+        Role::Downloader { .. }
+            | Role::Worker { .. }
+            | Role::Outside { .. }
+            | Role::Verifier { writes: true }
     );
     // The system takes shared memory for a file. What logs to a file must be able to.
     let writes = writes || matches!(role, Role::Server { tables: true, .. } | Role::Reader);

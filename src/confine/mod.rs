@@ -84,7 +84,10 @@ pub enum Role<'a> {
         ports: &'a [u16],
     },
     /// Hashes an open file in threads.
-    Verifier,
+    Verifier {
+        /// It copies another one to it first.
+        writes: bool,
+    },
     /// Owns a download: renames the file when it is complete, and forks workers, which may connect.
     Downloader {
         /// The data file's.

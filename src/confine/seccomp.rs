@@ -100,8 +100,12 @@ fn lists(role: Role<'_>) -> anyhow::Result<Lists> {
             lists.connect()?;
             lists.alone()?;
         }
-        Role::Verifier => {
+        Role::Verifier { writes } => {
             lists.allow(THREADS);
+            if writes {
+                lists.allow(WRITE);
+                lists.allow(&[libc::SYS_copy_file_range]);
+            }
             lists.threads()?;
         }
         Role::Downloader { .. } => {

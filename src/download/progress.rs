@@ -40,6 +40,10 @@ pub enum Figure {
     Hashed,
     /// Not 0 while all of it is right and is made to survive a crash.
     Syncing,
+    /// Length of the data file when it was verified, in bytes.
+    DataLength,
+    /// When the data file was changed last before it was verified or completed, as `stamp::modified` gives it.
+    Modified,
     /// How far the file is, for those who tell of it.
     Stage,
 }

@@ -11,16 +11,16 @@ use anyhow::Context;
 use nix::unistd::Pid;
 
 use crate::cascade_file::{CascadeFile, Geometry};
-use crate::download::progress::Progress;
+use crate::download::progress::{Figure, Progress};
 use crate::download::report::Heard;
 use crate::events::Subject;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::service::blocks::{Onlookers, ServedFile};
 use crate::store::bitmap::Bitmap;
-use crate::store::data_file::DataFile;
+use crate::store::data_file::{Agreement, DataFile, Origin};
 use crate::store::open_data;
-use crate::store::stamp::{self, Stamp};
+use crate::store::stamp::Stamp;
 use crate::sys::pipe::{Receiver, Sender, lossy_packet_pipe};
 use crate::text::escape_path;
 
@@ -58,6 +58,17 @@ pub struct Turn {
     pub arrived: Instant,
 }
 
+/// How a file is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// There are trackers that may name peers for it.
+    pub tracked: bool,
+    /// The node runs already.
+    pub late: bool,
+    /// The data may lie behind a symbolic link: they are served, and not written.
+    pub follow_links: bool,
+}
+
 /// A file.
 ///
 /// The block hashes are not kept: the processes that verify and download read them again, so that the supervisor
@@ -80,10 +91,8 @@ pub struct Item {
     pub present: Arc<Bitmap>,
     /// Whether the data file is still what was verified.
     pub stamp: Arc<Stamp>,
-    /// When the data file was changed last before it was verified.
-    pub modified: u64,
-    /// Somebody has written to it since it was complete: it is served as far as it is right, and left alone.
-    pub edited: bool,
+    /// The data file is somebody's: it is served as far as it is right, and never written.
+    pub left_alone: bool,
     /// Its turn to be downloaded.
     pub turn: Turn,
     /// Who watches it grow.
@@ -112,13 +121,13 @@ impl Item {
     ///
     /// # Errors
     /// Where one of them cannot be read or used; the message says which and why.
-    pub fn open(cascade: &Path, data: &Path, tracked: bool, late: bool) -> anyhow::Result<Self> {
+    pub fn open(cascade: &Path, data: &Path, how: Opening) -> anyhow::Result<Self> {
         let reading = || format!("cannot read {}", escape_path(cascade));
         let meta = open_data(cascade).with_context(reading)?;
         let parsed = CascadeFile::read_open(&meta).with_context(reading)?;
         let geometry = parsed.geometry();
         let preparing = || format!("cannot prepare the download of {}", escape_path(data));
-        let (present, stamp) = if late {
+        let (present, stamp) = if how.late {
             (Bitmap::passable(geometry.blocks()), Stamp::passable())
         } else {
             (Bitmap::new(geometry.blocks()), Stamp::new())
@@ -129,11 +138,10 @@ impl Item {
             hash: parsed.hash(),
             geometry,
             meta: Arc::new(meta),
-            data: DataFile::open(data)?,
+            data: DataFile::open(data, &parsed.hash(), how.follow_links)?,
             present: Arc::new(present.with_context(preparing)?),
             stamp: Arc::new(stamp.with_context(preparing)?),
-            modified: 0,
-            edited: false,
+            left_alone: false,
             turn: Turn {
                 number: 0,
                 received: 0,
@@ -144,15 +152,16 @@ impl Item {
             onlookers: Arc::new(Onlookers::new().with_context(preparing)?),
             watched: (0, None),
             progress: Arc::new(Progress::new().with_context(preparing)?),
-            found: tracked
+            found: how
+                .tracked
                 .then(found_pipe)
                 .transpose()
                 .with_context(preparing)?,
             stage: Stage::Unverified,
             deaths: 0,
-            late,
+            late: how.late,
             handed_over: false,
-            announced: !late,
+            announced: !how.late,
         })
     }
 
@@ -171,19 +180,22 @@ impl Item {
         Ok(cascade)
     }
 
-    /// Begins with nothing known of the data file, and notes when it was changed last.
-    ///
-    /// # Errors
-    /// Where the file cannot be looked at.
-    pub fn begin_verification(&mut self) -> io::Result<()> {
-        self.present.clear_all();
-        self.modified = stamp::modified(self.data.reading())?;
-        Ok(())
+    /// Begins with nothing known of the data file; but what is known of one that is copied first is needed for that.
+    pub fn begin_verification(&mut self) {
+        if self.data.to_copy().is_none() {
+            self.present.clear_all();
+        }
     }
 
-    /// Whether the data file was changed since its verification began, so that the result is worth nothing.
-    pub fn changed_meanwhile(&self) -> bool {
-        stamp::modified(self.data.reading()).is_ok_and(|modified| modified != self.modified)
+    /// How much of the data file agrees, as a verifier found it.
+    pub fn agreement(&self, origin: Origin) -> Agreement {
+        let length = self.progress.get(Figure::DataLength);
+        Agreement {
+            right: self.present.count(),
+            blocks: self.geometry.blocks(),
+            excess: length.saturating_sub(self.geometry.length()),
+            origin,
+        }
     }
 
     /// Whether the data file was changed since it was frozen.
@@ -194,23 +206,16 @@ impl Item {
             .is_ok_and(|metadata| !self.stamp.fits(&metadata))
     }
 
-    /// The file is complete: from now on it must not change.
+    /// From now on the file must stay as it was when it was verified or completed.
     pub fn freeze(&self) {
-        if let Ok(modified) = stamp::modified(self.data.reading()) {
-            self.stamp.freeze(modified);
-        }
+        self.stamp.freeze(self.progress.get(Figure::Modified));
     }
 
     /// Whether nothing has to be done: the file has its name, all blocks, and the right length.
     pub fn needs_nothing(&self) -> bool {
-        let length = self
-            .data
-            .reading()
-            .metadata()
-            .map(|metadata| metadata.len());
         self.data.is_named()
             && self.present.is_full()
-            && length.is_ok_and(|length| length == self.geometry.length())
+            && self.progress.get(Figure::DataLength) == self.geometry.length()
     }
 
     /// Bytes of verified blocks, at most the length of the file.
@@ -256,9 +261,10 @@ impl Item {
         descriptors
     }
 
-    /// Removes a download of which nothing was verified.
-    pub fn discard_if_nothing(&self) {
-        if self.present.count() == 0 && self.stage != Stage::Complete {
+    /// Removes a part that this run created, where nothing was written to it.
+    pub fn discard_if_unwritten(&self) {
+        let written = self.progress.get(Figure::Received) > 0 || self.present.count() > 0;
+        if !written && self.stage != Stage::Complete {
             self.data.discard();
         }
     }

@@ -31,6 +31,7 @@ pub mod status;
 mod supervisor;
 mod throttle;
 pub mod told;
+mod verifier;
 pub mod vitals;
 
 pub use files::{FileList, FileSpec, ReadList};
@@ -59,7 +60,7 @@ use crate::status::report::About;
 use crate::sys::pipe::Sender;
 use crate::sys::signals::{self, Signals};
 use crate::text::escape_path;
-use item::Item;
+use item::{Item, Opening};
 use metadata::{Obtained, Telling};
 use place::{resolve_peers, resolve_trackers};
 use status::NodeSource;
@@ -111,6 +112,11 @@ impl Settings {
     fn ending(&self) -> &'static [Signal] {
         const OF_ALL: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         if self.daemon { &OF_ALL[..2] } else { &OF_ALL }
+    }
+
+    /// Whether data are served that lie behind a symbolic link. What is downloaded goes through none.
+    fn follows_links(&self) -> bool {
+        self.daemon
     }
 
     /// Tells whoever runs the node.
@@ -212,7 +218,12 @@ fn run_in(
         Obtained::Files(files, status) => (files, status),
         Obtained::Stopped(signal) => return Ok(End::Signal(signal)),
     };
-    let (items, opened) = open_files(&files, !trackers.is_empty());
+    let how = Opening {
+        tracked: !trackers.is_empty(),
+        late: false,
+        follow_links: settings.follows_links(),
+    };
+    let (items, opened) = open_files(&files, how);
     let status = status.max(opened);
     if items.is_empty() && settings.files.watch.is_none() {
         return Ok(End::Status(status));
@@ -292,11 +303,11 @@ fn start_reader(settings: &Settings) -> anyhow::Result<Option<(Reader<FileList>,
 }
 
 /// Opens every file; says which cannot be opened, and goes on with the others. Answers how it went.
-fn open_files(files: &[FileSpec], tracked: bool) -> (Vec<Item>, Status) {
+fn open_files(files: &[FileSpec], how: Opening) -> (Vec<Item>, Status) {
     let mut items: Vec<Item> = Vec::new();
     let mut status = Status::Done;
     for FileSpec { cascade, data, .. } in files {
-        match open_file(cascade, data, tracked, false, &items) {
+        match open_file(cascade, data, how, &items) {
             Ok(item) => items.extend(item),
             Err(error) => {
                 crate::logging::complain(&error);
@@ -311,11 +322,10 @@ fn open_files(files: &[FileSpec], tracked: bool) -> (Vec<Item>, Status) {
 fn open_file(
     cascade: &Path,
     data: &Path,
-    tracked: bool,
-    late: bool,
+    how: Opening,
     others: &[Item],
 ) -> anyhow::Result<Option<Item>> {
-    let item = Item::open(cascade, data, tracked, late)?;
+    let item = Item::open(cascade, data, how)?;
     let Some(other) = others
         .iter()
         .find(|other| other.data.place() == item.data.place())

@@ -2,8 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -17,17 +15,14 @@ use super::item::Item;
 use super::supervisor::fetching;
 use super::told::Witnessed;
 use super::{FileSpec, Place, Settings, TrackerAddress, metadata};
-use crate::cascade_file::CascadeFile;
 use crate::confine::{Confinement, Role};
 use crate::download::downloader::{self, Ending, Task};
-use crate::download::progress::Figure;
-use crate::faults;
 use crate::hash::CascadeHash;
 use crate::logging::exit_code;
 use crate::net::bucket::Bucket;
 use crate::server::{self, Ledger, Limits};
 use crate::service::blocks::BlocksService;
-use crate::store::{atomic, pieces, verify};
+use crate::store::atomic;
 use crate::sys::fork;
 
 /// How many peers of a file are asked at the same time: in a swarm each has something that the others lack, and a
@@ -169,50 +164,6 @@ pub fn start_farewell(
         Err(error) => exit_code(Err(error)),
     };
     fork::spawn_leaf(&keep, farewell).map(Some)
-}
-
-/// Verifies what is there of a file, on all cores. It has threads, and forks nothing.
-pub fn start_verifier(item: &Item, confinement: &Confinement) -> io::Result<Pid> {
-    // That is found in files, which the process will not see.
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let keep = [item.meta.as_fd(), item.data.reading().as_fd()];
-    fork::spawn_leaf(&keep, || {
-        let observer = |bytes: u64| {
-            item.progress.add(Figure::Checked, bytes);
-            ControlFlow::Continue(())
-        };
-        exit_code((|| {
-            let cascade = item.load()?;
-            confinement.enter(Role::Verifier)?;
-            verify_item(item, &cascade, threads, &observer)
-        })())
-    })
-}
-
-/// Verifies all blocks; and where all of a file are right that has its final name already, the whole.
-fn verify_item(
-    item: &Item,
-    cascade: &CascadeFile,
-    threads: NonZeroUsize,
-    observer: pieces::Observer<'_>,
-) -> anyhow::Result<()> {
-    faults::at("verifier");
-    let reading = || format!("cannot read {}", item.name);
-    let data = item.data.reading();
-    verify::verify(data, cascade, &item.present, threads, observer).with_context(reading)?;
-    if item.data.is_named() && item.present.is_full() && !item.edited {
-        let hash = pieces::hash_file(data, item.geometry.length(), &pieces::unobserved)
-            .with_context(reading)?;
-        if hash != cascade.file_hash() {
-            // Whoever made the cascade file made it of two files, or lied.
-            item.present.clear_all();
-            anyhow::bail!(
-                "cannot use {}: every block is right, but the file as a whole is not what its cascade file says",
-                item.name
-            );
-        }
-    }
-    Ok(())
 }
 
 /// Downloads what is missing of a file.

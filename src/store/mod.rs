@@ -2,9 +2,11 @@
 
 pub mod atomic;
 pub mod bitmap;
+pub mod copy;
 pub mod create;
 pub mod data_file;
 pub mod names;
+pub mod origin;
 pub mod pieces;
 pub mod room;
 pub mod stamp;

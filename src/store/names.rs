@@ -1,34 +1,43 @@
-//! What the files beside a data file are called: `NAME.cascade`, and `NAME.part` while it is incomplete.
+//! What the files beside a data file are called: `NAME.cascade`, and `NAME.HASH8.part` while it is incomplete.
 //!
 //! A name may fill all the 255 bytes that a file system has for one, and then leaves no room for an ending. Of such a name
-//! a [`stem`] stands before the ending, the same for every file beside it, whoever makes it or looks for it.
+//! a [`stem`] stands before the ending, the same for whoever makes the file or looks for it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::atomic::directory_of;
-use crate::hash::FileHash;
+use crate::hash::{CascadeHash, FileHash};
 
 /// The last component of the name of a cascade file, after a dot.
 pub const EXTENSION: &str = "cascade";
 /// The bytes of the longest name there can be: NAME_MAX, and the protocol's limit for the name in a link.
 const LONGEST: usize = 255;
-/// Those of the longest one that leaves room for the ending.
+/// Bytes of the longest name that leaves room for `.cascade`.
 const ROOM: usize = LONGEST - EXTENSION.len() - 1;
-/// How much of a hash tells long names apart, in hexadecimal digits.
+/// How many hexadecimal digits of a hash tell long names apart.
 const DIGITS: usize = 16;
+/// How many of the cascade hash stand in the name of a part.
+const PART_DIGITS: usize = 8;
 /// Between what is left of the name and the digits.
 const MARK: u8 = b'~';
 
 /// The cascade file that describes a data file by its name: beside it, with `.cascade`.
 pub fn cascade_path(data: &Path) -> PathBuf {
-    with_ending(data, EXTENSION)
+    with_ending(data, EXTENSION, ROOM)
 }
 
-/// `DATA.part`: where new data grow.
-pub fn part_path(data: &Path) -> PathBuf {
-    with_ending(data, "part")
+/// `DATA.HASH8.part`: where new data grow. The digits, the first of the cascade hash, keep the downloads of two versions
+/// apart, and those of other programs.
+pub fn part_path(data: &Path, hash: &CascadeHash) -> PathBuf {
+    let ending = format!("{}.part", &hash.to_string()[..PART_DIGITS]);
+    with_ending(data, &ending, LONGEST - ending.len() - 1)
+}
+
+/// `DATA.part`: where data of earlier versions grew, and where those of other programs grow.
+pub fn old_part_path(data: &Path) -> PathBuf {
+    with_ending(data, "part", ROOM)
 }
 
 /// The data file that a cascade file describes by its name: beside it, without `.cascade`; where the name before that may
@@ -48,13 +57,14 @@ pub fn data_path_in(directory: &Path, cascade: &Path) -> Option<PathBuf> {
     data_path(&directory.join(cascade.file_name()?))
 }
 
-fn with_ending(data: &Path, ending: &str) -> PathBuf {
+/// `room`: the bytes of the longest name that leaves room for the ending.
+fn with_ending(data: &Path, ending: &str, room: usize) -> PathBuf {
     let end = |mut name: OsString| {
         name.push(".");
         name.push(ending);
         name
     };
-    match data.file_name().and_then(stem) {
+    match data.file_name().and_then(|name| stem(name, room)) {
         Some(stem) => data.with_file_name(end(stem)),
         None => end(data.as_os_str().to_owned()).into(),
     }
@@ -62,12 +72,12 @@ fn with_ending(data: &Path, ending: &str) -> PathBuf {
 
 /// What stands for a name that leaves no room for an ending: its beginning, cut between two characters, and a hash of the
 /// whole. Nothing for one that leaves room, and for one that no file can have.
-fn stem(name: &OsStr) -> Option<OsString> {
+fn stem(name: &OsStr, room: usize) -> Option<OsString> {
     let name = name.as_bytes();
-    if !(ROOM + 1..=LONGEST).contains(&name.len()) {
+    if !(room + 1..=LONGEST).contains(&name.len()) {
         return None;
     }
-    let room = ROOM - DIGITS - 1;
+    let room = room - DIGITS - 1;
     // A character of UTF-8 has three more bytes at most; what has more of them is none.
     let cut = (room - 3..=room).rev().find(|at| name[*at] & 0xc0 != 0x80);
     let hash = FileHash::of(name).to_string();
@@ -84,7 +94,8 @@ fn of_stem(path: &Path) -> Option<PathBuf> {
         return None;
     }
     let mut there = directory_of(path).read_dir().ok()?.flatten();
-    let data = there.find(|entry| stem(&entry.file_name()).is_some_and(|stem| stem == name))?;
+    let data =
+        there.find(|entry| stem(&entry.file_name(), ROOM).is_some_and(|stem| stem == name))?;
     Some(path.with_file_name(data.file_name()))
 }
 
@@ -98,11 +109,14 @@ mod tests {
     use std::fs;
 
     fn ended(name: &str) -> [String; 2] {
-        [cascade_path, part_path].map(|path| {
-            let path = path(Path::new(name)).into_os_string();
-            path.into_string().expect("it was cut between characters")
+        let name = Path::new(name);
+        [cascade_path(name), part_path(name, &HASH)].map(|path| {
+            let path = path.into_os_string().into_string();
+            path.expect("it was cut between characters")
         })
     }
+
+    const HASH: CascadeHash = CascadeHash([0xab; 32]);
 
     #[test]
     fn the_data_file_lies_beside_its_cascade_file() {
@@ -120,14 +134,16 @@ mod tests {
 
     #[test]
     fn a_name_that_leaves_room_has_all_of_it_in_those_beside_it() {
-        let name = "n".repeat(247);
+        let name = "n".repeat(241);
         assert_eq!(
             ended(&name),
-            [format!("{name}.cascade"), format!("{name}.part")]
+            [format!("{name}.cascade"), format!("{name}.abababab.part")]
         );
+        let old = old_part_path(Path::new(&name));
+        assert_eq!(old, Path::new(&format!("{name}.part")));
         // No file has such a name, and so none beside it is to be made.
         let name = "n".repeat(256);
-        assert_eq!(ended(&name)[1], format!("{name}.part"));
+        assert_eq!(ended(&name)[1], format!("{name}.abababab.part"));
     }
 
     #[test]
@@ -137,9 +153,11 @@ mod tests {
                 let name = character.repeat(length / character.len());
                 let name = format!("{name}{}", "x".repeat(length - name.len()));
                 let [cascade, part] = ended(&name);
-                assert!((252..=255).contains(&cascade.len()), "{cascade}");
-                assert_eq!(cascade.strip_suffix(".cascade"), part.strip_suffix(".part"));
-                assert!(cascade.starts_with(&character.repeat(200 / character.len())));
+                for path in [&cascade, &part] {
+                    assert!((252..=255).contains(&path.len()), "{path}");
+                    assert!(path.starts_with(&character.repeat(200 / character.len())));
+                }
+                assert!(part.ends_with(".abababab.part"), "{part}");
             }
         }
     }
@@ -150,7 +168,11 @@ mod tests {
         assert_ne!(one[0], other[0]);
         // It is promised to whoever looks for a file: that of yesterday is found today.
         let digits = "0597236d0a37e288";
-        assert_eq!(one[1], format!("{}~{digits}.part", "n".repeat(230)));
+        assert_eq!(one[0], format!("{}~{digits}.cascade", "n".repeat(230)));
+        assert_eq!(
+            one[1],
+            format!("{}~{digits}.abababab.part", "n".repeat(224))
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod clients;
+pub mod download;
 pub mod network;
 pub mod peers;
 pub mod process;

@@ -66,6 +66,13 @@ impl Sample {
         hex::encode(self.hash())
     }
 
+    /// Where this file grows that is to be at `data`.
+    pub fn part(&self, data: &Path) -> PathBuf {
+        let mut path = data.as_os_str().to_owned();
+        path.push(format!(".{}.part", &self.hex()[..8]));
+        path.into()
+    }
+
     /// The line that `get` prints for this file.
     pub fn line(&self, path: &Path) -> String {
         format!("{}  {}", self.hex(), path.display())

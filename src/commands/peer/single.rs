@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use crate::cascade_file::CascadeFile;
 use crate::commands::{Status, UsageError};
 use crate::daemon::inetd;
+use crate::hash::CascadeHash;
 use crate::logging::complain;
 use crate::node::{FileSpec, Settings};
 use crate::server::Limits;
@@ -52,7 +53,7 @@ fn open(spec: &FileSpec) -> anyhow::Result<(ServedFile, CascadeFile)> {
         spec.hash.is_none_or(|hash| hash == cascade.hash()),
         "cannot serve {name}: it is another file than its link says"
     );
-    let (data, is_whole) = open_either(&spec.data)
+    let (data, is_whole) = open_either(&spec.data, &cascade.hash())
         .with_context(|| format!("cannot read {}", escape_path(&spec.data)))?;
     let (stamp, present) = (Stamp::new()?, Bitmap::new(cascade.geometry().blocks())?);
     // One that grows is somebody's download, who changes no block that is right.
@@ -72,10 +73,10 @@ fn open(spec: &FileSpec) -> anyhow::Result<(ServedFile, CascadeFile)> {
 }
 
 /// The data file, or what is there of it while it is downloaded. Answers whether it has its name.
-fn open_either(path: &Path) -> io::Result<(std::fs::File, bool)> {
+fn open_either(path: &Path, hash: &CascadeHash) -> io::Result<(std::fs::File, bool)> {
     match open_data(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            open_data(&part_path(path)).map(|file| (file, false))
+            open_data(&part_path(path, hash)).map(|file| (file, false))
         }
         file => file.map(|file| (file, true)),
     }

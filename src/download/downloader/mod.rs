@@ -15,6 +15,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -26,6 +27,7 @@ use super::report::{Heard, Report, WorkerOrder};
 use crate::faults;
 use crate::hash::FileHash;
 use crate::store::bitmap::Bitmap;
+use crate::store::stamp;
 use crate::sys::fork;
 use crate::sys::letters::{self, letters};
 use crate::sys::pipe;
@@ -170,6 +172,11 @@ impl<'a> Downloader<'a> {
         self.task.progress.set(Figure::Syncing, 1);
         faults::at("syncing");
         self.task.data.finish(geometry.length())?;
+        let modified = stamp::modified(self.task.data.reading());
+        self.task.progress.set(
+            Figure::Modified,
+            modified.context("cannot read the complete file")?,
+        );
         self.task.progress.set(
             Figure::Milliseconds,
             self.started.elapsed().as_millis() as u64,

@@ -6,6 +6,7 @@ use super::{DEATHS, REST, Role, Stage, Supervisor};
 use crate::download::downloader::Ending;
 use crate::events::{Event, Subject};
 use crate::exit::Status;
+use crate::node::verifier::Finding;
 use crate::sys::child::{self, Ended, How};
 
 impl Supervisor<'_> {
@@ -75,17 +76,17 @@ impl Supervisor<'_> {
     }
 
     fn verifier_ended(&mut self, index: usize, how: How) {
-        match how.status() {
-            Some(0) if self.items[index].changed_meanwhile() => {
+        match how.status().and_then(Finding::from_exit_status) {
+            Some(Finding::Changed) => {
                 log::warn!(
                     "{} was changed while it was verified; once more",
                     self.items[index].name
                 );
                 self.rest_or_give_up(index, Stage::Unverified);
             }
-            Some(0) => self.verified(index),
-            Some(1) => self.give_up(index, Status::Failed),
-            _ => {
+            Some(Finding::Failed) => self.give_up(index, Status::Failed),
+            Some(finding) => self.verified(index, finding),
+            None => {
                 log::warn!(
                     "the verification of {} ended: {how}",
                     self.items[index].name

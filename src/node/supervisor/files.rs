@@ -12,6 +12,7 @@ use crate::hash::CascadeHash;
 use crate::logging::{self, complain};
 use crate::node::files::{FileList, Wanted};
 use crate::node::handover::Handover;
+use crate::node::item::Opening;
 use crate::node::open_file;
 use crate::node::status::{NodeSource, publish};
 use crate::service::blocks::Change;
@@ -98,7 +99,7 @@ impl Supervisor<'_> {
                 child::signal(pid, Signal::SIGTERM);
                 self.leaving.push((pid, item));
             }
-            _ => item.discard_if_nothing(),
+            _ => item.discard_if_unwritten(),
         }
     }
 
@@ -107,7 +108,7 @@ impl Supervisor<'_> {
         let Some(index) = self.leaving.iter().position(|(other, _)| *other == pid) else {
             return false;
         };
-        self.leaving.swap_remove(index).1.discard_if_nothing();
+        self.leaving.swap_remove(index).1.discard_if_unwritten();
         true
     }
 
@@ -141,9 +142,13 @@ impl Supervisor<'_> {
         if !self.leaving.is_empty() {
             return;
         }
-        let tracked = !self.announcers.is_empty();
+        let how = Opening {
+            tracked: !self.announcers.is_empty(),
+            late: true,
+            follow_links: self.settings.follows_links(),
+        };
         for Wanted { cascade, data, .. } in std::mem::take(&mut self.arriving) {
-            match open_file(&cascade, &data, tracked, true, &self.items) {
+            match open_file(&cascade, &data, how, &self.items) {
                 Ok(None) => {}
                 Ok(Some(item)) => {
                     self.tell_start(&item);

@@ -263,7 +263,7 @@ impl<'a> Supervisor<'a> {
                     item.name
                 );
                 item.stage = Stage::Unverified;
-                item.edited = true;
+                item.left_alone = true;
             }
         }
     }
@@ -272,13 +272,16 @@ impl<'a> Supervisor<'a> {
     ///
     /// The data of small files are verified before any client is served, because a client that was told that a block is
     /// not present may not ask again. For long files that would take too long; they are served from their first
-    /// verified block on. Where files may be replaced by force, what will be served is known only when all are
-    /// verified. Until then connections wait in the backlog.
+    /// verified block on. Where a file may be replaced, what will be served is known only when it is verified. Until then
+    /// connections wait in the backlog.
     fn start_roles(&mut self) -> anyhow::Result<()> {
-        let unverified =
-            |item: &Item| matches!(item.stage, Stage::Unverified | Stage::Verifying(_));
-        let early = self.settings.sources.force || self.started.elapsed() < VERIFY_FIRST;
-        if early && self.items.iter().any(unverified) {
+        let is_early = self.started.elapsed() < VERIFY_FIRST;
+        let overrides = self.overrides();
+        let is_waited_for = |item: &Item| {
+            matches!(item.stage, Stage::Unverified | Stage::Verifying(_))
+                && (is_early || !item.data.is_settled(overrides))
+        };
+        if self.items.iter().any(is_waited_for) {
             return Ok(());
         }
         if !std::mem::replace(&mut self.announced, true) {

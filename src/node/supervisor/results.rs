@@ -79,7 +79,7 @@ impl Supervisor<'_> {
         });
         self.items[index].stage = Stage::GivenUp(status);
         self.items[index].progress.set(Figure::GivenUp, 1);
-        self.items[index].discard_if_nothing();
+        self.items[index].discard_if_unwritten();
         self.status = self.status.max(status);
     }
 

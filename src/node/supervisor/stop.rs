@@ -55,7 +55,7 @@ impl Supervisor<'_> {
                 _ => {}
             }
         }
-        self.items.iter().for_each(Item::discard_if_nothing);
+        self.items.iter().for_each(Item::discard_if_unwritten);
         Ok(())
     }
 

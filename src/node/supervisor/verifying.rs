@@ -1,7 +1,10 @@
 //! Verification of the data that files hold already, before they are downloaded or served.
 
-use super::{Stage, Supervisor, roles};
+use super::{Stage, Supervisor};
 use crate::exit::Status;
+use crate::logging::complain;
+use crate::node::verifier::{self, Finding};
+use crate::store::data_file::{DataError, Origin, Overrides, Prepared};
 
 impl Supervisor<'_> {
     /// Starts a verifier. Files are verified one at a time, since each takes all cores.
@@ -19,21 +22,22 @@ impl Supervisor<'_> {
                 return Ok(());
             };
             let item = &mut self.items[index];
-            item.begin_verification()?;
-            if item.data.reading().metadata()?.len() == 0 && !item.data.is_named() {
-                self.verified(index);
+            item.begin_verification();
+            if item.data.is_new() {
+                self.verified(index, Finding::Download);
             } else {
                 let confinement = &self.settings.confinement;
-                item.stage = Stage::Verifying(roles::start_verifier(item, confinement)?);
+                item.stage = Stage::Verifying(verifier::start(item, confinement)?);
             }
         }
         Ok(())
     }
 
     /// A file was verified: decides what happens next.
-    pub(super) fn verified(&mut self, index: usize) {
+    pub(super) fn verified(&mut self, index: usize, finding: Finding) {
         let item = &mut self.items[index];
-        if item.edited {
+        item.data.has_copied();
+        if item.left_alone {
             item.freeze();
             item.stage = Stage::Complete;
             return;
@@ -44,24 +48,44 @@ impl Supervisor<'_> {
         }
         if self.settings.seed_only {
             let name = &item.name;
-            crate::logging::complain(&anyhow::anyhow!(
+            complain(&anyhow::anyhow!(
                 "cannot share {name}: it is not what {name}.cascade says; remove that, and it is made anew"
             ));
             self.give_up(index, Status::Failed);
             return;
         }
-        match item
-            .data
-            .prepare_writing(item.present.count(), self.settings.sources.force)
-        {
-            Ok(true) => item.stage = Stage::Unverified,
-            Ok(false) => {
-                item.stage = Stage::Unfinished;
+        self.prepare_writing(index, finding.origin());
+    }
+
+    /// Opens a file that is not complete for writing, if it may be written.
+    fn prepare_writing(&mut self, index: usize, origin: Origin) {
+        let allowed = self.overrides();
+        let item = &mut self.items[index];
+        let found = item.agreement(origin);
+        match item.data.prepare_writing(found, allowed) {
+            Ok(Prepared::Changed) => item.stage = Stage::Unverified,
+            Ok(Prepared::Ready) => item.stage = Stage::Unfinished,
+            // A daemon serves what is right of it, if something is.
+            Err(error @ DataError::Incomplete { .. }) if self.settings.daemon => {
+                log::warn!("{error}; until then what is right is served");
+                item.left_alone = true;
+                item.freeze();
+                item.stage = Stage::Complete;
             }
             Err(error) => {
-                crate::logging::complain(&error.into());
+                complain(&error.into());
                 self.give_up(index, Status::Failed);
             }
+        }
+    }
+
+    /// What the user allows to be done to data that exist.
+    pub(super) fn overrides(&self) -> Overrides {
+        let sources = &self.settings.sources;
+        Overrides {
+            replace: sources.force,
+            in_place: sources.in_place,
+            adopt: sources.adopt,
         }
     }
 }
