@@ -47,6 +47,7 @@ pub mod compare;
 pub mod config;
 pub mod confine;
 pub mod daemon;
+pub mod display;
 pub mod download;
 pub mod events;
 pub mod exit;

@@ -106,6 +106,65 @@ pub fn count(number: usize, what: &str) -> String {
     }
 }
 
+/// A number of bytes with three digits that count, rounded down: more is never said than there is.
+///
+/// ```
+/// assert_eq!(cascade::text::size(50_855_936), "48.5 MiB");
+/// assert_eq!(cascade::text::size(1023), "1023 B");
+/// assert_eq!(cascade::text::size(1 << 30), "1 GiB");
+/// ```
+pub fn size(bytes: u64) -> String {
+    let unit = Unit::of(bytes);
+    format!("{} {}", unit.amount(bytes), unit.name())
+}
+
+/// So much of so much, in one unit.
+///
+/// ```
+/// assert_eq!(cascade::text::size_of(50_855_936, 286 << 20, " of "), "48.5 of 286 MiB");
+/// ```
+pub fn size_of(part: u64, whole: u64, between: &str) -> String {
+    let unit = Unit::of(whole);
+    let (part, all) = (unit.amount(part), unit.amount(whole));
+    format!("{part}{between}{all} {}", unit.name())
+}
+
+/// A unit of bytes: the power of 1024.
+#[derive(Clone, Copy)]
+struct Unit(u32);
+
+impl Unit {
+    /// The one in which this is a number of at most four digits.
+    fn of(bytes: u64) -> Self {
+        Self(bytes.max(1).ilog2() / 10)
+    }
+
+    fn name(self) -> &'static str {
+        ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][self.0 as usize]
+    }
+
+    fn amount(self, bytes: u64) -> String {
+        let whole = bytes >> (10 * self.0);
+        let decimals = match whole {
+            _ if self.0 == 0 => 0,
+            0..10 => 2,
+            10..100 => 1,
+            _ => 0,
+        };
+        let rest = u128::from(bytes - (whole << (10 * self.0)));
+        let fraction = (rest * 10u128.pow(decimals)) >> (10 * self.0);
+        let width = decimals as usize;
+        let text = match width {
+            0 => whole.to_string(),
+            _ => format!("{whole}.{fraction:0width$}"),
+        };
+        match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.').into(),
+            false => text,
+        }
+    }
+}
+
 fn push(text: &mut String, character: char) {
     if is_unfit(character) {
         text.extend(character.escape_default());
@@ -160,6 +219,23 @@ mod tests {
     fn names_cannot_command_a_terminal() {
         let name = Path::new(OsStr::from_bytes(b"a\x1b[2J\xffb\n\xc3\xa9"));
         assert_eq!(escape_path(name), "a\\u{1b}[2J\\xffb\\né");
+    }
+
+    #[test]
+    fn sizes_have_three_digits_and_are_never_more_than_there_is() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1024, "1 KiB"),
+            (1034, "1 KiB"),
+            (1535, "1.49 KiB"),
+            (12 * 1024 - 1, "11.9 KiB"),
+            ((1 << 20) - 1, "1023 KiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size_of((286 << 20) - 1, 286 << 20, "/"), "285/286 MiB");
+        assert_eq!(size_of(1 << 20, 1 << 30, "/"), "0/1 GiB");
     }
 
     #[test]

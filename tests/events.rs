@@ -134,11 +134,11 @@ fn a_person_is_told_what_takes_long_when_all_blocks_are_there() {
     for (place, line) in [
         (
             "hasher=hang",
-            "disk.bin: all blocks are here, checking the whole, 0 %\n",
+            "disk.bin: all blocks received; verifying the whole file: 0 %\n",
         ),
         (
             "syncing=hang",
-            "disk.bin: all blocks are here, syncing to disk\n",
+            "disk.bin: all blocks received; syncing to disk\n",
         ),
     ] {
         let scene = Scene::new();

@@ -47,8 +47,11 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Checking(percent) => write!(f, "checking the whole, {percent} %"),
-            Self::Syncing => f.write_str("syncing to disk"),
+            Self::Checking(percent) => write!(
+                f,
+                "all blocks received; verifying the whole file: {percent} %"
+            ),
+            Self::Syncing => f.write_str("all blocks received; syncing to disk"),
         }
     }
 }

@@ -244,7 +244,7 @@ fn run_in(
         supervisor.fetch_missing();
     }
     let end = supervisor.run(signals)?;
-    supervisor.stop(signals)?;
+    supervisor.stop(signals, &end)?;
     Ok(end)
 }
 

@@ -15,6 +15,7 @@ pub mod sample;
 pub mod scene;
 pub mod standin;
 pub mod subject;
+pub mod terminal;
 pub mod trackers;
 
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::holds_within;
 use super::process::{Finished, Process, Server};
+use super::terminal::Terminal;
 
 /// Marks the environment of every process that a test starts; their children inherit it.
 const MARK: &str = "CASCADE_TEST_ID";
@@ -195,6 +196,17 @@ impl Invocation<'_> {
             .stdout(file(&stdout))
             .stderr(file(&stderr));
         Process::start_as_is(self.command, stdout, stderr)
+    }
+
+    /// Starts it with a terminal of this size as its standard error.
+    #[track_caller]
+    pub fn start_on_terminal(mut self, columns: u16, rows: u16) -> (Process, Terminal) {
+        let (stdout, stderr) = self.output();
+        let file = fs::File::create(&stdout).expect("a file for the output");
+        let (terminal, slave) = Terminal::new(columns, rows);
+        self.command.stdin(Stdio::null()).stdout(file).stderr(slave);
+        let process = Process::start_as_is(self.command, stdout, stderr);
+        (process, terminal)
     }
 
     /// Runs it to its end.

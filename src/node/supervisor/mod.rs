@@ -247,8 +247,11 @@ impl<'a> Supervisor<'a> {
         if !over || waits || (self.settings.daemon && serves) {
             return None;
         }
-        let finished = *self.finished.get_or_insert_with(Instant::now);
         let seeds = serves && self.listener != Role::None;
+        if self.finished.is_none() && seeds && !self.settings.seed_for.is_zero() {
+            self.say_seeding();
+        }
+        let finished = *self.finished.get_or_insert_with(Instant::now);
         let stays = self.settings.seed_for.max(self.farewell(finished));
         (!seeds || finished.elapsed() >= stays).then(|| End::Status(self.outcome()))
     }

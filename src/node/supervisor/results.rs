@@ -12,6 +12,7 @@ use crate::node::display::{summary, waste};
 use crate::node::item::Item;
 use crate::node::told::Told;
 use crate::output::{print_bytes, sum_line};
+use crate::text::{count, size_of};
 
 /// How long a node that has everything stays for those who looked at what it had so shortly before.
 const LAST_LOOK: Duration = Duration::from_secs(1);
@@ -83,6 +84,37 @@ impl Supervisor<'_> {
         self.status = self.status.max(status);
     }
 
+    /// Tells whoever waits for the download, and for nothing else.
+    fn say(&self, text: &str) {
+        let Reporting { json, quiet, .. } = self.settings.reporting;
+        if !self.settings.daemon && !json && !quiet {
+            crate::logging::tell(text);
+        }
+    }
+
+    /// Everything is there, and is served for a while.
+    pub(super) fn say_seeding(&self) {
+        let time = humantime::format_duration(self.settings.seed_for);
+        self.say(&format!(
+            "download complete; serving for {time} (Ctrl-C ends it)"
+        ));
+    }
+
+    /// Others are still being served, after a signal.
+    pub(super) fn say_waiting(&self) {
+        let grace = humantime::format_duration(self.limits.grace);
+        self.say(&format!(
+            "waiting up to {grace} for transfers to others (Ctrl-C ends them)"
+        ));
+    }
+
+    /// What a signal left of the downloads.
+    pub(super) fn say_kept(&self) {
+        let is_over = |item: &&Item| matches!(item.stage, Stage::Complete | Stage::GivenUp(_));
+        let (over, open): (Vec<&Item>, Vec<&Item>) = self.items.iter().partition(is_over);
+        self.say(&kept(&over, &open));
+    }
+
     /// The worst that happened. A daemon whose events cannot be written has others to serve; a download was to tell.
     pub(super) fn outcome(&self) -> Status {
         if self.settings.events.were_lost() && !self.settings.daemon {
@@ -110,6 +142,38 @@ impl Supervisor<'_> {
         } else {
             Duration::ZERO
         }
+    }
+}
+
+/// What is kept of files that were not finished.
+fn kept(over: &[&Item], open: &[&Item]) -> String {
+    let sum = |of: fn(&Item) -> u64| {
+        open.iter()
+            .map(|item| of(item))
+            .fold(0, u64::saturating_add)
+    };
+    let (have, length) = (
+        sum(Item::verified_bytes),
+        sum(|item| item.geometry.length()),
+    );
+    let complete = over
+        .iter()
+        .filter(|item| item.stage == Stage::Complete)
+        .count();
+    let of_others = match complete {
+        0 => String::new(),
+        _ => format!("{} complete, of the rest ", count(complete, "file")),
+    };
+    let is_unknown = |item: &&Item| matches!(item.stage, Stage::Unverified | Stage::Verifying(_));
+    if open.is_empty() {
+        "stopped: the download is complete".into()
+    } else if open.iter().any(is_unknown) {
+        "stopped while verifying: what is there is kept; the same command goes on".into()
+    } else if have == 0 {
+        format!("stopped: {of_others}nothing has arrived yet")
+    } else {
+        let have = size_of(have, length, " of ");
+        format!("stopped: {of_others}{have} are kept; the same command goes on")
     }
 }
 

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{Item, REDRAW, REST, Role, Stage, Supervisor, roles, wait_for_signal};
+use super::{End, Item, REDRAW, REST, Role, Stage, Supervisor, roles, wait_for_signal};
 use crate::hash::CascadeHash;
 use crate::sys::child;
 use crate::sys::signals::Signals;
@@ -18,7 +18,7 @@ impl Supervisor<'_> {
     ///
     /// # Errors
     /// Where the children cannot be waited for.
-    pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
+    pub fn stop(&mut self, signals: &Signals, end: &End) -> io::Result<()> {
         self.display.clear();
         if let Some(doors) = &mut self.doors {
             doors.stop();
@@ -35,8 +35,14 @@ impl Supervisor<'_> {
             .iter()
             .filter(|pid| !farewells.contains(pid))
             .for_each(|pid| child::signal(*pid, Signal::SIGTERM));
-        let deadline = Instant::now() + self.limits.grace + REST;
+        let begun = Instant::now();
+        let deadline = begun + self.limits.grace + REST;
+        let mut was_said = false;
         while !children.is_empty() {
+            let is_slow = begun.elapsed() >= REST && !self.limits.grace.is_zero();
+            if is_slow && !std::mem::replace(&mut was_said, true) {
+                self.say_waiting();
+            }
             // A terminal that goes away says so twice: itself, and through its shell.
             let again = signals
                 .take_any(&[Signal::SIGTERM, Signal::SIGINT])
@@ -56,6 +62,9 @@ impl Supervisor<'_> {
             }
         }
         self.items.iter().for_each(Item::discard_if_unwritten);
+        if matches!(end, End::Signal(_)) {
+            self.say_kept();
+        }
         Ok(())
     }
 
