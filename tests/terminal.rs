@@ -101,7 +101,7 @@ fn who_interrupts_a_download_hears_what_is_kept() {
     let peer = stalls(&one);
     let running = get(&scene, peer.address(), &[&one]).start();
     eventually("five blocks are there", || {
-        one.held(&scene.path("one.bin.part")).len() == 5
+        one.held(&one.part(&scene.path("one.bin"))).len() == 5
     });
     running.signal(Signal::SIGTERM);
     let ended = running.finish().assert_signal(Signal::SIGTERM);
