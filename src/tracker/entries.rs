@@ -4,7 +4,7 @@
 //! | table | an entry |
 //! |---|---|
 //! | chunks | seven registered peers of one list: addresses, last seen, source |
-//! | files | a cascade hash, the lengths of the file's two lists: good peers, and others; and what is known of it |
+//! | files | a cascade hash, the lengths of the file's lists, one for each [`Class`], and what is known of it |
 //! | sources | who registers: its key |
 //!
 //! [`Tables`]: super::tables::Tables
@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::record::{CHUNK_RECORDS, List, Part, RECORD_WORDS, Record};
+use super::record::{CHUNK_RECORDS, Class, List, Part, RECORD_WORDS, Record};
 use super::sequence::Sequence;
 use crate::hash::{CascadeHash, HASH_LEN};
 use crate::net::source::Source;
@@ -21,12 +21,12 @@ use crate::sys::shared::Shared;
 
 /// Words of a chunk: what it is, one to spare, and the records; 128 bytes.
 const CHUNK_WORDS: usize = 2 + CHUNK_RECORDS as usize * RECORD_WORDS;
-/// Words of a cascade hash, and of an entry that has one: the lengths of its lists, and what is
+/// Words of a cascade hash, and of an entry that has one: the lengths of its lists, two to a word, and what is
 /// known of it, follow.
 const HASH_WORDS: usize = HASH_LEN / 8;
-const FILE_WORDS: usize = HASH_WORDS + 2;
+const FILE_WORDS: usize = HASH_WORDS + 3;
 /// The word of a file that has two flags, and above them one more than the number of blocks, or 0.
-const ABOUT: usize = HASH_WORDS + 1;
+const ABOUT: usize = HASH_WORDS + 2;
 const FILE_FLAGS: u32 = 2;
 /// The entry is in use; the file is not tracked any more, and has peers yet.
 const FILE_USED: u64 = 1;
@@ -206,13 +206,14 @@ impl Entries {
         CascadeHash(hash)
     }
 
-    /// A file with two empty lists.
+    /// A file with empty lists.
     pub fn set_file(&self, id: u32, hash: &CascadeHash) {
         let at = id as usize * FILE_WORDS;
         for (word, bytes) in hash.0.as_chunks::<8>().0.iter().enumerate() {
             store(&self.files, at + word, u64::from_ne_bytes(*bytes));
         }
         store(&self.files, at + HASH_WORDS, 0);
+        store(&self.files, at + HASH_WORDS + 1, 0);
         store(&self.files, at + ABOUT, FILE_USED);
     }
 
@@ -247,14 +248,23 @@ impl Entries {
 
     /// How many places a list has.
     pub fn list_length(&self, list: List) -> u32 {
-        let lengths = load(&self.files, list.file as usize * FILE_WORDS + HASH_WORDS);
-        (lengths >> shift(list)) as u32
+        let (at, shift) = length_at(list);
+        (load(&self.files, at) >> shift) as u32
+    }
+
+    /// How many records a file has.
+    pub fn records_of_file(&self, file: u32) -> u32 {
+        let length = |class| self.list_length(List { file, class });
+        Class::ALL
+            .into_iter()
+            .map(length)
+            .fold(0, u32::saturating_add)
     }
 
     pub fn set_list_length(&self, list: List, length: u32) {
-        let at = list.file as usize * FILE_WORDS + HASH_WORDS;
-        let other = load(&self.files, at) & !(u64::from(u32::MAX) << shift(list));
-        store(&self.files, at, other | u64::from(length) << shift(list));
+        let (at, shift) = length_at(list);
+        let other = load(&self.files, at) & !(u64::from(u32::MAX) << shift);
+        store(&self.files, at, other | u64::from(length) << shift);
     }
 }
 
@@ -275,9 +285,11 @@ impl Limits {
     }
 }
 
-/// Both lengths of a file share a word.
-fn shift(list: List) -> u32 {
-    if list.good { 32 } else { 0 }
+/// The word that has the length of a list, and where in it: two lengths share one.
+fn length_at(list: List) -> (usize, u32) {
+    let class = list.class as usize;
+    let at = list.file as usize * FILE_WORDS + HASH_WORDS + class / 2;
+    (at, if class.is_multiple_of(2) { 0 } else { 32 })
 }
 
 /// Where a record's words begin.

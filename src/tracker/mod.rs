@@ -16,6 +16,7 @@
 
 pub mod client;
 pub mod config;
+mod crowds;
 mod entries;
 pub mod figures;
 mod free_list;

@@ -12,13 +12,36 @@ pub(super) const CHUNK_RECORDS: u32 = 7;
 /// Set in the first word of a record that is in use; the address lies above.
 const USED: u64 = 1;
 
-/// One of the two lists of a file.
+/// One of the lists of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct List {
     /// The file's entry.
     pub file: u32,
-    /// The list of good peers, or that of the others.
-    pub good: bool,
+    /// Which of them.
+    pub class: Class,
+}
+
+/// The class of a peer: those of a lower one are named first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// The operator vouches for it.
+    Good = 0,
+    /// It registered itself, from its own address.
+    Own = 1,
+    /// Somebody else registered it, or there are many others of its address or network: the first to be dropped.
+    Last = 2,
+}
+
+impl Class {
+    pub const ALL: [Self; 3] = [Self::Good, Self::Own, Self::Last];
+
+    fn from_number(number: u64) -> Self {
+        match number & 3 {
+            0 => Self::Good,
+            1 => Self::Own,
+            _ => Self::Last,
+        }
+    }
 }
 
 /// What a chunk is: the part of a list with this number, from 0.
@@ -31,14 +54,14 @@ pub(super) struct Part {
 impl Part {
     /// Another number for each part.
     pub fn word(self) -> u64 {
-        u64::from(self.list.file) << 33 | u64::from(self.list.good) << 32 | u64::from(self.number)
+        u64::from(self.list.file) << 34 | (self.list.class as u64) << 32 | u64::from(self.number)
     }
 
     pub fn from_word(word: u64) -> Self {
         Self {
             list: List {
-                file: (word >> 33) as u32,
-                good: word >> 32 & 1 == 1,
+                file: (word >> 34) as u32,
+                class: Class::from_number(word >> 32),
             },
             number: word as u32,
         }
@@ -78,7 +101,7 @@ impl Record {
         PeerRecord {
             address: self.peer,
             last_seen: self.last_seen,
-            good: list.good,
+            good: list.class == Class::Good,
         }
     }
 }

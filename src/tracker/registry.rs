@@ -41,9 +41,9 @@ use serde::{Deserialize, Serialize};
 
 use super::entries::{Limits, Number};
 use super::free_list::FreeList;
-use super::record::{List, Record};
+use super::record::{Class, List, Record};
 use super::shares::{Refusal, Shares};
-use super::tables::{Admission, Tables};
+use super::tables::{Admission, Tables, is_own};
 use super::view::View;
 use crate::hash::CascadeHash;
 use crate::net::source::Source;
@@ -202,15 +202,19 @@ impl Registry {
         let _writing = tables.sequence.write();
         match admission {
             Admission::Renewal(id) => self.renew(id, source, good, now),
-            Admission::New(file) => {
+            Admission::New { file, dropped } => {
+                if let Some((id, record)) = dropped.and_then(|id| Some((id, tables.record(id)?))) {
+                    self.remove_but_keep(id, &record, file);
+                }
                 let file = file.or_else(|| self.add_file(hash)).ok_or(Refusal::Full)?;
-                let source = self.charge(source).ok_or(Refusal::SourceShare)?;
+                let source = self.charge(source, peer).ok_or(Refusal::SourceShare)?;
                 let record = Record {
                     peer,
                     last_seen: now,
                     source,
                 };
-                self.enter(List { file, good }, &record);
+                let class = self.class(file, &record, good, None);
+                self.enter(List { file, class }, &record);
                 tables.set_number(Number::Records, tables.number(Number::Records) + 1);
             }
         }
@@ -238,30 +242,51 @@ impl Registry {
         record.last_seen = now;
         let before = self.tables.source(record.source);
         // Whoever registered itself is not taken for somebody whom others registered because they do so as well.
-        let is_own = IpAddr::from(before) == *record.peer.ip();
         if before != source
-            && !is_own
-            && let Some(payer) = self.charge(source)
+            && !is_own(before, record.peer)
+            && let Some(payer) = self.charge(source, record.peer)
         {
-            self.discharge(record.source);
+            self.discharge(record.source, record.peer);
             record.source = payer;
         }
-        let List { file, good: before } = self.tables.list_of(id);
-        if good == before {
+        let List {
+            file,
+            class: before,
+        } = self.tables.list_of(id);
+        let class = self.class(file, &record, good, Some(before));
+        if class == before {
             self.tables.set_record(id, &record);
         } else {
             self.leave(id, &record);
-            self.enter(List { file, good }, &record);
+            self.enter(List { file, class }, &record);
+        }
+    }
+
+    /// The class of a peer that is, or is to be, in this one.
+    fn class(&self, file: u32, record: &Record, good: bool, now: Option<Class>) -> Class {
+        let tables = &self.tables;
+        let address = *record.peer.ip();
+        match now {
+            _ if good => Class::Good,
+            _ if !is_own(tables.source(record.source), record.peer) => Class::Last,
+            Some(Class::Own) => Class::Own,
+            _ if tables.is_crowded(file, address) => Class::Last,
+            _ => Class::Own,
         }
     }
 
     fn remove(&mut self, id: u32, record: &Record) {
+        self.remove_but_keep(id, record, None);
+    }
+
+    /// Removes a record, and its file where that is not needed any more, unless it is this one.
+    fn remove_but_keep(&mut self, id: u32, record: &Record, kept: Option<u32>) {
         let tables = Arc::clone(&self.tables);
         let file = tables.list_of(id).file;
         self.leave(id, record);
-        self.discharge(record.source);
+        self.discharge(record.source, record.peer);
         tables.set_number(Number::Records, tables.number(Number::Records) - 1);
-        if tables.limits.open || self.retired.contains(&file) {
+        if kept != Some(file) && (tables.limits.open || self.retired.contains(&file)) {
             self.remove_file_if_unused(file);
         }
     }
@@ -285,8 +310,7 @@ impl Registry {
 
     fn remove_file_if_unused(&mut self, id: u32) {
         let tables = &self.tables;
-        let length = |good| tables.list_length(List { file: id, good });
-        if length(true) + length(false) > 0 {
+        if tables.records_of_file(id) > 0 {
             return;
         }
         tables
@@ -301,26 +325,35 @@ impl Registry {
 
     // Sources.
 
-    /// Charges a record to a source, if its quota allows it.
-    fn charge(&mut self, source: Source) -> Option<u32> {
+    /// Charges the record of a peer to a source, if its quota allows it.
+    fn charge(&mut self, source: Source, peer: SocketAddrV4) -> Option<u32> {
         let tables = &self.tables;
+        let foreign = u32::from(!is_own(source, peer));
         if let Some(id) = tables.find_source(source) {
             let count = tables.source_count(id);
-            return (count < tables.shares.per_source).then(|| {
+            let of_others = tables.foreign_count(id) + foreign;
+            let has_room = count < tables.shares.per_source
+                && (foreign == 0 || of_others <= tables.shares.foreign);
+            return has_room.then(|| {
                 tables.set_source_count(id, count + 1);
+                tables.set_foreign_count(id, of_others);
                 id
             });
         }
         let id = self.free_sources.take(|id| tables.free_source_after(id))?;
         tables.set_source(id, source);
         tables.set_source_count(id, 1);
+        tables.set_foreign_count(id, foreign);
         tables.by_source.insert(tables.hash_of_source(source), id);
         Some(id)
     }
 
-    /// Gives back a source's record; a source without records is removed.
-    fn discharge(&mut self, id: u32) {
+    /// Gives back a source's record, of this peer; a source without records is removed.
+    fn discharge(&mut self, id: u32, peer: SocketAddrV4) {
         let tables = &self.tables;
+        if !is_own(tables.source(id), peer) {
+            tables.set_foreign_count(id, tables.foreign_count(id).saturating_sub(1));
+        }
         let count = tables.source_count(id).saturating_sub(1);
         tables.set_source_count(id, count);
         if count > 0 {
@@ -336,5 +369,7 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+mod class_tests;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::entries::{Entries, Limits, Number};
 use super::figures::Figures;
-use super::record::{CHUNK_RECORDS, List};
+use super::record::CHUNK_RECORDS;
 use crate::hash::CascadeHash;
 use crate::sys::passing::{self, Passed};
 use crate::wire::tracker::PeerRecord;
@@ -140,7 +140,7 @@ impl Roll {
     fn choose(&self, most: usize) -> BTreeMap<u32, RollFile> {
         let mut heap = BinaryHeap::new();
         for file in self.files_in_use() {
-            heap.push(Reverse((self.registered(file), file)));
+            heap.push(Reverse((self.0.records_of_file(file), file)));
             if heap.len() > most {
                 heap.pop();
             }
@@ -162,11 +162,6 @@ impl Roll {
 
     fn files_in_use(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.0.limits.files).filter(|file| self.0.is_tracked(*file))
-    }
-
-    fn registered(&self, file: u32) -> u32 {
-        let length = |good| self.0.list_length(List { file, good });
-        length(true).saturating_add(length(false))
     }
 
     /// The peer with this id, and its file, unless it has expired.

@@ -17,6 +17,9 @@ pub enum Refusal {
     /// The source has as many records as one source may have.
     #[error("too many peers are registered from your address")]
     SourceShare,
+    /// The source has registered as many other addresses than its own as one source may.
+    #[error("too many peers at other addresses are registered from your address")]
+    ForeignShare,
     /// The owner changed the registry each time that it was read.
     #[error("the registry is busy, try again")]
     Busy,
@@ -34,6 +37,8 @@ pub struct Shares {
     pub per_hash: u32,
     /// From one source.
     pub per_source: u32,
+    /// Of these, at other addresses than the source's own.
+    pub foreign: u32,
 }
 
 impl Shares {
@@ -41,6 +46,8 @@ impl Shares {
     ///
     /// A source may have a sixteenth, or 16 in a small registry, but never more than half. A file has an equal share
     /// among those that are named, but never less than a sixteenth; where any may come it is treated as a source.
+    /// Of a source's share a sixteenth, or 16, may be at other addresses: a host with several, or one that registers
+    /// others, needs few; whoever would have others connect to a victim, or to nobody, needs many.
     pub fn new(capacity: u32, hashes: Option<usize>) -> Self {
         let capacity = capacity.max(1);
         let sixteenth = (capacity / 16).max(16).min((capacity / 2).max(1));
@@ -52,6 +59,7 @@ impl Shares {
             capacity,
             per_hash,
             per_source: sixteenth,
+            foreign: (sixteenth / 16).max(16).min(sixteenth),
         }
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::crowds::{PORTS_OF_ADDRESS, network_of};
 use super::entries::Number;
-use super::record::{CHUNK_RECORDS, List, Record};
+use super::record::{CHUNK_RECORDS, Class, List, Record};
 use super::roll::Roll;
 use super::shares::Refusal;
 use super::tables::Tables;
@@ -17,12 +18,14 @@ use crate::hash::CascadeHash;
 use crate::wire::tracker::{MAX_RECORDS, PeerRecord};
 
 /// Up to this many peers of a file are all looked at, in random order, until enough are found.
-const FEW: u32 = 64;
+const FEW: u32 = 256;
 /// Of a file with more peers, so many random parts are looked at until enough are found: a list has a bounded cost,
 /// and misses peers only where nearly all others have expired.
 const PARTS: usize = 32;
 /// So many peers are taken of a part: neighbours are cheap, but they are no random choice.
 const NEIGHBOURS: usize = 4;
+/// So many of a response come from one network, where there are others.
+const NETWORK_SHARE: usize = 5;
 
 /// Reads the registry.
 #[derive(Debug, Clone)]
@@ -71,8 +74,8 @@ impl View {
         self.0.sequence.version()
     }
 
-    /// At most 20 of a file's peers that have not expired: good ones first, then others, both chosen at random.
-    /// Leaves out the peer that asks.
+    /// At most 20 of a file's peers that have not expired: good ones first, then those that registered themselves, then
+    /// others, each chosen at random, of different networks where there are such. Leaves out the peer that asks.
     ///
     /// # Errors
     /// Where the file is not tracked, or the owner writes without a pause.
@@ -91,14 +94,15 @@ impl View {
                     Err(Refusal::NotTracked)
                 };
             };
-            let mut chosen = Vec::with_capacity(MAX_RECORDS);
-            for good in [true, false] {
-                let list = List { file, good };
-                self.choose(list, rng, &mut chosen, |record| {
+            let mut sample = Sample::new();
+            for class in Class::ALL {
+                let list = List { file, class };
+                let is_wanted = |record: &Record| {
                     record.peer != asking && !self.0.is_expired(record.last_seen, now)
-                });
+                };
+                self.choose(list, rng, &mut sample, is_wanted);
             }
-            Ok(chosen)
+            Ok(sample.chosen)
         })?
     }
 
@@ -140,46 +144,111 @@ impl View {
         &self,
         list: List,
         rng: &mut Rng,
-        chosen: &mut Vec<PeerRecord>,
-        wanted: impl Fn(&Record) -> bool,
+        sample: &mut Sample,
+        is_wanted: impl Fn(&Record) -> bool,
     ) {
         let length = self.0.list_length(list);
-        let start = chosen.len();
         if length <= FEW {
             let all = (0..length).collect();
-            self.choose_of(list, all, MAX_RECORDS, rng, chosen, &wanted);
-            return;
-        }
-        for number in random_parts(length, rng) {
-            let first = number * CHUNK_RECORDS;
-            let part = (first..length.min(first + CHUNK_RECORDS)).collect();
-            self.choose_of(list, part, NEIGHBOURS, rng, chosen, &wanted);
-            if chosen.len() >= MAX_RECORDS {
-                break;
+            self.choose_of(list, all, MAX_RECORDS, rng, sample, &is_wanted);
+        } else {
+            for number in random_parts(length, rng) {
+                let first = number * CHUNK_RECORDS;
+                let part = (first..length.min(first + CHUNK_RECORDS)).collect();
+                self.choose_of(list, part, NEIGHBOURS, rng, sample, &is_wanted);
+                if sample.is_full() {
+                    break;
+                }
             }
         }
-        // Nobody shall see who lies beside whom.
-        rng.shuffle(&mut chosen[start..]);
+        sample.end_class(rng);
     }
 
-    /// Adds at most `most` of the records at these positions of a list, in random order.
+    /// Offers at most `most` of the records at these positions of a list, in random order.
     fn choose_of(
         &self,
         list: List,
         mut positions: Vec<u32>,
         most: usize,
         rng: &mut Rng,
-        chosen: &mut Vec<PeerRecord>,
-        wanted: impl Fn(&Record) -> bool,
+        sample: &mut Sample,
+        is_wanted: impl Fn(&Record) -> bool,
     ) {
         rng.shuffle(&mut positions);
-        let room = MAX_RECORDS.saturating_sub(chosen.len()).min(most);
         let records = positions
             .into_iter()
             .filter_map(|position| self.0.record(self.0.find_in_list(list, position)?))
-            .filter(wanted)
-            .take(room);
-        chosen.extend(records.map(|record| record.shown(list)));
+            .filter(is_wanted);
+        let mut taken = 0;
+        for record in records {
+            if sample.is_full() || taken == most {
+                break;
+            }
+            taken += usize::from(sample.offer(record.shown(list)));
+        }
+    }
+}
+
+/// The records of one response, as they are chosen: no network fills it while there are others.
+struct Sample {
+    chosen: Vec<PeerRecord>,
+    /// Where those of the present class begin.
+    start: usize,
+    /// Those of the present class that found no place beside others of their network.
+    spare: Vec<PeerRecord>,
+}
+
+impl Sample {
+    fn new() -> Self {
+        Self {
+            chosen: Vec::with_capacity(MAX_RECORDS),
+            start: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.chosen.len() >= MAX_RECORDS
+    }
+
+    /// Takes a record, unless there are enough of its address or network; returns whether it did.
+    fn offer(&mut self, record: PeerRecord) -> bool {
+        let address = *record.address.ip();
+        let network = network_of(address);
+        let others = self.chosen.iter().map(|other| *other.address.ip());
+        let (mut of_address, mut of_network) = (0, 0);
+        for other in others {
+            of_address += usize::from(other == address);
+            of_network += usize::from(network_of(other) == network);
+        }
+        if of_address >= usize::from(PORTS_OF_ADDRESS) && !address.is_loopback() {
+            return false;
+        }
+        if of_network >= NETWORK_SHARE && !record.good {
+            if self.spare.len() < MAX_RECORDS {
+                self.spare.push(record);
+            }
+            return false;
+        }
+        self.chosen.push(record);
+        true
+    }
+
+    /// What is left of the room goes to those who were put off. Nobody shall see who lies beside whom.
+    fn end_class(&mut self, rng: &mut Rng) {
+        for record in std::mem::take(&mut self.spare) {
+            let address = *record.address.ip();
+            let same = self
+                .chosen
+                .iter()
+                .filter(|other| *other.address.ip() == address);
+            let is_crowd = same.count() >= usize::from(PORTS_OF_ADDRESS) && !address.is_loopback();
+            if !self.is_full() && !is_crowd {
+                self.chosen.push(record);
+            }
+        }
+        rng.shuffle(&mut self.chosen[self.start..]);
+        self.start = self.chosen.len();
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Registry;
 use crate::tracker::entries::Number;
-use crate::tracker::record::{CHUNK_RECORDS, List, Part, Record};
+use crate::tracker::record::{CHUNK_RECORDS, Class, List, Part, Record};
 
 impl Registry {
     /// Adds a record at the end of a list.
@@ -25,6 +25,11 @@ impl Registry {
         tables.set_record(id, record);
         let hash = tables.hash_of_peer(list.file, record.peer);
         tables.by_peer.insert(hash, id);
+        if list.class == Class::Own {
+            let (address, network) = tables.hashes_of_crowds(list.file, *record.peer.ip());
+            tables.of_address.increase(address);
+            tables.of_network.increase(network);
+        }
     }
 
     /// Removes a record from its list; the last one of the list moves to its place.
@@ -46,6 +51,11 @@ impl Registry {
             tables.by_peer.insert(hash, id);
         }
         tables.clear_record(last);
+        if list.class == Class::Own {
+            let (address, network) = tables.hashes_of_crowds(list.file, *record.peer.ip());
+            tables.of_address.decrease(address);
+            tables.of_network.decrease(network);
+        }
         tables.set_list_length(list, position);
         if position.is_multiple_of(CHUNK_RECORDS) {
             self.remove_chunk(last / CHUNK_RECORDS);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Registry;
 use crate::hash::CascadeHash;
 use crate::tracker::entries::Number;
-use crate::tracker::record::{CHUNK_RECORDS, List};
+use crate::tracker::record::{CHUNK_RECORDS, Class, List};
 
 /// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +63,18 @@ impl Registry {
         let Some(mut record) = tables.record(id) else {
             return true;
         };
-        let List { file, good } = tables.list_of(id);
+        let List { file, class } = tables.list_of(id);
         let verdict = match judge {
             _ if tables.is_expired(record.last_seen, now) => None,
-            None => Some(good),
+            None => Some(class == Class::Good),
             Some(judge) => {
                 let source = tables.source(record.source).into();
                 judge(&tables.file(file), record.peer, source)
             }
         };
+        let verdict = verdict.map(|good| self.class(file, &record, good, Some(class)));
         match verdict {
-            Some(verdict) if verdict == good => {
+            Some(verdict) if verdict == class => {
                 if record.last_seen > now {
                     record.last_seen = now;
                     let _writing = tables.sequence.write();
@@ -81,10 +82,10 @@ impl Registry {
                 }
                 true
             }
-            Some(good) => {
+            Some(class) => {
                 let _writing = tables.sequence.write();
                 self.leave(id, &record);
-                self.enter(List { file, good }, &record);
+                self.enter(List { file, class }, &record);
                 false
             }
             None => {
