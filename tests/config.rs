@@ -36,6 +36,7 @@ fn sample_of(arg: &Arg) -> String {
         "ADDR" | "ADDR[:PORT]" => "192.0.2.7",
         "FILE" | "DIR" | "PATH" | "CASCADE|LINK" | "CASCADE|HASH" => "/somewhere",
         "NAME[:GROUP]" => "nobody",
+        "NAME" => "status.example",
         "CMD" => "echo \\\"$CASCADE_FILE\\\" done",
         other => panic!("what may {other} of {arg} be? add it here"),
     }

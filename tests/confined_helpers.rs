@@ -55,7 +55,7 @@ fn ask(scene: &Scene, server: &Server) -> Vec<String> {
         .find_map(|line| line.strip_prefix("status at http://"));
     let address = line.expect("it says where").trim_end_matches('/');
     let mut page = TcpStream::connect(address).expect("it listens");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     page.write_all(request).expect("it reads");
     let mut text = String::new();
     // Who is killed resets the connection.

@@ -67,7 +67,10 @@ fn http(page: &str, request: &str) -> (String, String) {
 }
 
 fn get(page: &str, path: &str) -> String {
-    let (head, body) = http(page, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let (head, body) = http(
+        page,
+        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    );
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     body
 }
@@ -399,17 +402,17 @@ fn http_is_answered_as_http_has_it() {
     let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
     let (tracker, page) = tracker(&scene, "process", &sample);
     for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
         ("GET /metrics?x HTTP/1.0\r\n\r\n", 200),
-        ("HEAD /status.json HTTP/1.1\r\nHost: x\r\n\r\n", 200),
-        ("GET /no HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        ("HEAD /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc",
             405,
         ),
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("nonsense\r\n\r\n", 400),
-        ("GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
+        ("GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505),
     ] {
         let (head, body) = http(&page, request);
         assert!(
@@ -420,7 +423,7 @@ fn http_is_answered_as_http_has_it() {
         assert_eq!(body.is_empty(), request.starts_with("HEAD"), "{request}");
     }
     let long = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
         "y".repeat(9000)
     );
     assert!(http(&page, &long).0.starts_with("HTTP/1.1 431 "));
@@ -647,7 +650,7 @@ fn what_is_asked_of_the_socket_is_http_for_any_program() {
 
 fn ask_unix(socket: &Path, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("text");
     text

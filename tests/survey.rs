@@ -115,7 +115,7 @@ fn has_three() -> impl Fn(&mut Conn, &Sample) -> io::Result<()> + Send + Sync + 
 fn whoever_was_registered_by_another_is_not_asked_and_keeps_nobody_waiting() {
     let (scene, sample) = (Scene::new(), Sample::new("data", 10_000, 1000));
     let tracker = tracker(&scene, &sample)
-        .args(["--max-peers", "20000"])
+        .args(["--max-peers", "400000"])
         .serve();
     let victim = TcpListener::bind("127.0.0.2:0").expect("all of 127/8 is ours");
     victim

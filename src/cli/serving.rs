@@ -95,6 +95,9 @@ pub struct Tracker {
     /// Show how it is to browsers, and to Prometheus, at this address
     #[arg(help_heading = SERVICE, long, value_name = "ADDR:PORT", value_parser = http_address, conflicts_with = "inetd")]
     pub http: Vec<ListenAddress>,
+    /// Serve these pages under this host name as well
+    #[arg(help_heading = SERVICE, long, value_name = "NAME", conflicts_with = "inetd")]
+    pub http_host: Vec<String>,
     /// Ask so many peers a second at most how much they have, for those who are told how it is; 0 asks nobody
     #[arg(help_heading = SERVICE, long, value_name = "N", default_value_t = 10, conflicts_with = "inetd", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub survey: u32,

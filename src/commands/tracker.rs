@@ -143,7 +143,7 @@ fn reporter(
     confinement: &Confinement,
 ) -> anyhow::Result<Option<Reporter>> {
     let control = options.status.control.as_deref();
-    let doors = Doors::open(control, &options.http, confinement)?;
+    let doors = Doors::open(control, &options.http, &options.http_host, confinement)?;
     let subject = Subject {
         about,
         ledger: Arc::clone(ledger),

@@ -166,7 +166,7 @@ fn run_with(
         Some(listen) => listen.open(&mut settings.limits)?,
         None => Vec::new(),
     };
-    let mut doors = Doors::open(settings.control.as_deref(), &[], &settings.confinement)?;
+    let mut doors = Doors::open(settings.control.as_deref(), &[], &[], &settings.confinement)?;
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
     let signals = settings.vitals.watch(catch()?)?;
     let settings = &inside(settings)?;

@@ -12,6 +12,7 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
+use super::hosts::Hosts;
 use super::process::{Process, earlier};
 use super::service::{Source, StatusService};
 use crate::confine::{Confinement, Role};
@@ -29,6 +30,8 @@ use crate::text::escape_path;
 #[derive(Debug)]
 struct Door {
     listeners: Vec<TcpListener>,
+    /// For which hosts it answers.
+    hosts: Hosts,
     process: Process,
 }
 
@@ -51,6 +54,7 @@ impl Doors {
     pub fn open(
         control: Option<&Path>,
         http: &[ListenAddress],
+        http_hosts: &[String],
         confinement: &Confinement,
     ) -> anyhow::Result<Self> {
         let mut doors = Self::default();
@@ -62,20 +66,28 @@ impl Doors {
                     .with_context(|| format!("cannot change the owner of {name}"))?;
             }
             doors.control = Some(file);
-            doors.add(&format!("control socket {name}"), vec![listener]);
+            let control = format!("control socket {name}");
+            doors.add(&control, vec![listener], Hosts::all());
         }
         if !http.is_empty() {
             let listeners = listen::open(http, limits().backlog)?;
             let addresses = listeners.iter().map(TcpListener::local_addr);
             doors.http = addresses.collect::<io::Result<_>>()?;
-            doors.add("HTTP", listeners);
+            let named = http.iter().filter_map(|at| at.host.as_deref());
+            let names = http_hosts.iter().map(String::as_str).chain(named);
+            let hosts = Hosts::new(doors.http.iter().copied(), names);
+            doors.add("HTTP", listeners, hosts);
         }
         Ok(doors)
     }
 
-    fn add(&mut self, name: &str, listeners: Vec<TcpListener>) {
+    fn add(&mut self, name: &str, listeners: Vec<TcpListener>, hosts: Hosts) {
         let process = Process::new(format!("tells the status at {name}"));
-        self.doors.push(Door { listeners, process });
+        self.doors.push(Door {
+            listeners,
+            hosts,
+            process,
+        });
     }
 
     /// Whether no status can be requested.
@@ -152,11 +164,15 @@ impl Doors {
 
 impl Door {
     fn start(&mut self, source: &Arc<dyn Source>, confinement: &Confinement) -> Option<Instant> {
-        let Self { listeners, process } = self;
+        let Self {
+            listeners,
+            hosts,
+            process,
+        } = self;
         let keep: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
         process.start(|| {
             fork::spawn_leaf(&keep, || {
-                let served = serve(listeners, source, confinement);
+                let served = serve(listeners, hosts, source, confinement);
                 exit_code(served.context("cannot tell the status"))
             })
         })
@@ -166,6 +182,7 @@ impl Door {
 /// The main function of a door's process, which blocks all signals.
 fn serve(
     listeners: &[TcpListener],
+    hosts: &Hosts,
     source: &Arc<dyn Source>,
     confinement: &Confinement,
 ) -> anyhow::Result<()> {
@@ -177,7 +194,7 @@ fn serve(
         tables: false,
         tells: None,
     })?;
-    let service = StatusService::new(Arc::clone(source));
+    let service = StatusService::new(Arc::clone(source), hosts.clone());
     let (limits, ledger) = (limits(), Ledger::new()?);
     server::serve(
         Model::Process,

@@ -4,15 +4,20 @@
 //! ```
 //! use cascade::status::http::{Asked, Resource, parse};
 //!
+//! use cascade::status::hosts::Hosts;
+//!
 //! let request = b"GET /metrics HTTP/1.1\r\nHost: tracker:9100\r\n\r\n";
-//! assert!(matches!(parse(&request[..20]), Ok(None)), "something is missing");
-//! let Ok(Some(Asked { resource, body })) = parse(request) else { panic!("a request") };
+//! let hosts = Hosts::new([], ["tracker"]);
+//! assert!(matches!(parse(&request[..20], &hosts), Ok(None)), "something is missing");
+//! let Ok(Some(Asked { resource, body })) = parse(request, &hosts) else { panic!("a request") };
 //! assert_eq!((resource, body), (Resource::Metrics, true));
 //! ```
 
 use std::time::SystemTime;
 
 use httparse::{EMPTY_HEADER, Error, Status};
+
+use super::hosts::Hosts;
 
 /// The longest head of a request: request line and header fields.
 pub const MAX_HEAD: usize = 8192;
@@ -62,6 +67,8 @@ pub struct Asked {
 pub enum Refusal {
     /// It is malformed (400).
     BadRequest,
+    /// It is for another host, whose name may have been made to lead here (421).
+    Misdirected,
     /// There is no such resource (404).
     NotFound,
     /// The method is not GET or HEAD (405).
@@ -80,6 +87,7 @@ impl Refusal {
     fn status(self) -> &'static str {
         match self {
             Self::BadRequest => "400 Bad Request",
+            Self::Misdirected => "421 Misdirected Request",
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::UriTooLong => "414 URI Too Long",
@@ -92,6 +100,9 @@ impl Refusal {
     fn explain(self) -> &'static str {
         match self {
             Self::BadRequest => "this is no request of HTTP/1.1, or it does not name one host",
+            Self::Misdirected => {
+                "these pages are not those of the host that was asked for; its name can be allowed with --http-host"
+            }
             Self::NotFound => "there is /metrics and /status.json; and / of a tracker",
             Self::MethodNotAllowed => "things can only be looked at here: GET or HEAD",
             Self::UriTooLong | Self::FieldsTooLarge => "a request has 8192 bytes at most",
@@ -104,7 +115,7 @@ impl Refusal {
     pub fn is_understood(self) -> bool {
         matches!(
             self,
-            Self::NotFound | Self::MethodNotAllowed | Self::Unavailable
+            Self::Misdirected | Self::NotFound | Self::MethodNotAllowed | Self::Unavailable
         )
     }
 }
@@ -113,7 +124,7 @@ impl Refusal {
 ///
 /// # Errors
 /// Why the request is refused.
-pub fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
+pub fn parse(bytes: &[u8], allowed: &Hosts) -> Result<Option<Asked>, Refusal> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let head = &bytes[..bytes.len().min(MAX_HEAD)];
@@ -125,15 +136,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
         Err(Error::Version) => return Err(Refusal::Version),
         Err(_) => return Err(Refusal::BadRequest),
     }
-    let named = |name: &str| {
-        let is_it = |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
-        request.headers.iter().filter(is_it).count()
-    };
-    // RFC 9112, 3.2: of a request that names no host, or two, nobody knows whom it means.
-    let hosts = named("Host");
-    if hosts > 1 || hosts == 0 && request.version != Some(0) {
-        return Err(Refusal::BadRequest);
-    }
+    check_host(&request, allowed)?;
     let body = match request.method {
         Some("GET") => true,
         Some("HEAD") => false,
@@ -141,6 +144,30 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
     };
     let resource = resource(request.path.unwrap_or_default())?;
     Ok(Some(Asked { resource, body }))
+}
+
+/// Whether the host that is meant is one for which to answer. RFC 9112, 3.2: of a request that names no host, or two,
+/// nobody knows whom it means; and where the target is a URI, that is the host.
+fn check_host(request: &httparse::Request<'_, '_>, allowed: &Hosts) -> Result<(), Refusal> {
+    let is_host = |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case("Host");
+    let mut hosts = request.headers.iter().filter(is_host);
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => std::str::from_utf8(host.value).map_err(|_| Refusal::BadRequest)?,
+        (None, _) if request.version == Some(0) => return Ok(()),
+        _ => return Err(Refusal::BadRequest),
+    };
+    let target = request.path.unwrap_or_default();
+    let named = target
+        .split_once("://")
+        .filter(|_| !target.starts_with('/'));
+    let host = match named {
+        Some((_, rest)) => rest.split(['/', '?', '#']).next().unwrap_or_default(),
+        None => host,
+    };
+    match allowed.allow(host) {
+        true => Ok(()),
+        false => Err(Refusal::Misdirected),
+    }
 }
 
 /// Resolves a request target: a path or an absolute URI, with or without a query.
@@ -233,6 +260,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::time::Duration;
+
+    /// For any host.
+    fn parse(bytes: &[u8]) -> Result<Option<Asked>, Refusal> {
+        super::parse(bytes, &Hosts::all())
+    }
+
+    #[test]
+    fn what_is_for_another_host_is_not_answered() {
+        let hosts = Hosts::new([([127, 0, 0, 1], 80).into()], ["tracker"]);
+        let refused = |request: &str| super::parse(request.as_bytes(), &hosts).err();
+        for ours in [
+            "GET / HTTP/1.1\r\nHost: tracker:9100\r\n\r\n",
+            "GET http://tracker/ HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+        ] {
+            assert_eq!(refused(ours), None, "{ours}");
+        }
+        for other in [
+            "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n",
+            "GET http://evil.example HTTP/1.1\r\nHost: tracker\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        ] {
+            assert_eq!(refused(other), Some(Refusal::Misdirected), "{other}");
+        }
+    }
 
     fn get(path: &str) -> Vec<u8> {
         format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()

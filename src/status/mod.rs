@@ -5,6 +5,7 @@
 //! | [`report`] | what is told: one object, which is documented and stays |
 //! | [`words`] | the same for people, on a terminal and in the log |
 //! | [`metrics`], [`page`] | the same for Prometheus, and for a browser |
+//! | [`hosts`] | for which hosts there is an answer; pure |
 //! | [`http`] | requests and responses; pure |
 //! | [`service`] | a session for each request, as any server of this program has them |
 //! | [`rates`] | bytes per second, of counters |
@@ -30,6 +31,7 @@
 pub mod answers;
 pub mod client;
 pub mod doors;
+pub mod hosts;
 pub mod http;
 pub mod metrics;
 pub mod page;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::hosts::Hosts;
 use super::http::{self, Asked, Refusal, Resource};
 use super::rates::Rates;
 use super::report::{Role, Status};
@@ -30,15 +31,18 @@ pub trait Source: Send + Sync {
 /// Answers status requests.
 pub struct StatusService {
     source: Arc<dyn Source>,
+    /// For which hosts to answer.
+    hosts: Arc<Hosts>,
     /// Locked for the duration of a call.
     rates: Mutex<Rates>,
 }
 
 impl StatusService {
     /// Tells how this is.
-    pub fn new(source: Arc<dyn Source>) -> Self {
+    pub fn new(source: Arc<dyn Source>, hosts: Hosts) -> Self {
         Self {
             source,
+            hosts: Arc::new(hosts),
             rates: Mutex::default(),
         }
     }
@@ -52,6 +56,7 @@ impl Service for StatusService {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         StatusSession {
             source: Arc::clone(&self.source),
+            hosts: Arc::clone(&self.hosts),
             rates: rates.clone(),
             now,
             input: Vec::new(),
@@ -75,6 +80,7 @@ impl Service for StatusService {
 /// A connection, with its one request.
 pub struct StatusSession {
     source: Arc<dyn Source>,
+    hosts: Arc<Hosts>,
     rates: Rates,
     /// When the client connected.
     now: SystemTime,
@@ -89,7 +95,7 @@ impl Session for StatusSession {
         let parsed = if !input.is_empty() {
             let missing = http::MAX_HEAD.saturating_sub(self.input.len());
             self.input.extend(input.iter().take(missing));
-            http::parse(&self.input)
+            http::parse(&self.input, &self.hosts)
         } else if self.input.is_empty() {
             return Next::Close(Outcome::Done);
         } else {
@@ -167,7 +173,7 @@ mod tests {
 
     /// What comes back for the request, when it arrives in parts of this length.
     fn exchange(status: Status, request: &str, cut: usize) -> (String, Outcome) {
-        let service = StatusService::new(Arc::new(Fixed(status)));
+        let service = StatusService::new(Arc::new(Fixed(status)), Hosts::all());
         let remote = ([127, 0, 0, 1], 1).into();
         let mut session = service.open(remote, SystemTime::now());
         let (mut output, mut reports) = (Output::default(), Vec::new());
