@@ -348,6 +348,30 @@ fn part_is_kept_where_its_verification_is_interrupted_or_dies() {
     }
 }
 
+/// As on a network mount whose server is gone.
+#[cfg(feature = "faults")]
+#[test]
+fn supervisor_that_hangs_in_a_file_system_ends_within_the_grace() {
+    use std::os::unix::process::ExitStatusExt;
+    for (command, signal) in [("get", Signal::SIGINT), ("peer", Signal::SIGTERM)] {
+        let download = Download::new();
+        let honest = download.honest();
+        let hangs = download.scene.cascade(command).peer(honest.address());
+        let hangs = hangs.args(["--grace", "1"]).arg(&download.cascade);
+        let hangs = hangs.env("CASCADE_FAULT", "opening=hang").start();
+        let is_caught = |signal: Signal| {
+            let caught = common::procfs::caught(hangs.pid());
+            caught.is_some_and(|caught| caught & 1 << (signal as u64 - 1) != 0)
+        };
+        eventually("it hangs", || is_caught(Signal::SIGINT));
+        hangs.signal(signal);
+        let ended = hangs.finish_within(Duration::from_secs(10));
+        let by = ended.status.signal();
+        assert_eq!(by, Some(Signal::SIGALRM as i32), "{ended:#?}");
+        assert_eq!(honest.connections(), 0);
+    }
+}
+
 #[test]
 fn peer_serves_what_is_right_of_an_incomplete_file_and_leaves_it_alone() {
     let download = Download::new();

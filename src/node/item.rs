@@ -15,6 +15,7 @@ use crate::download::progress::{Figure, Progress};
 use crate::download::report::Heard;
 use crate::events::Subject;
 use crate::exit::Status;
+use crate::faults;
 use crate::hash::CascadeHash;
 use crate::service::blocks::{Onlookers, ServedFile};
 use crate::store::bitmap::Bitmap;
@@ -122,6 +123,7 @@ impl Item {
     /// # Errors
     /// Where one of them cannot be read or used; the message says which and why.
     pub fn open(cascade: &Path, data: &Path, how: Opening) -> anyhow::Result<Self> {
+        faults::at("opening");
         let reading = || format!("cannot read {}", escape_path(cascade));
         let meta = open_data(cascade).with_context(reading)?;
         let parsed = CascadeFile::read_open(&meta).with_context(reading)?;

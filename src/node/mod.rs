@@ -207,7 +207,8 @@ fn run_in(
         listeners,
         reader,
     } = world;
-    let list = settings.files.all()?;
+    let grace = settings.limits.grace;
+    let list = signals.with_deadline(grace, || settings.files.all())??;
     let (about, ledger) = (About::now(&listeners)?, Arc::new(Ledger::new()?));
     let telling = Telling {
         doors,
@@ -223,7 +224,7 @@ fn run_in(
         late: false,
         follow_links: settings.follows_links(),
     };
-    let (items, opened) = open_files(&files, how);
+    let (items, opened) = signals.with_deadline(grace, || open_files(&files, how))?;
     let status = status.max(opened);
     if items.is_empty() && settings.files.watch.is_none() {
         return Ok(End::Status(status));

@@ -8,6 +8,7 @@ pub mod attack;
 mod call;
 pub mod child;
 pub mod cycles;
+pub mod deadline;
 pub mod epoll;
 pub mod exec;
 pub mod exit;

@@ -111,6 +111,11 @@ impl Signals {
         Ok(Self { watch, ..self })
     }
 
+    /// Whether the loop waits for this signal.
+    pub(super) fn waits_for(&self, signal: Signal) -> bool {
+        self.caught.contains(signal)
+    }
+
     /// Unblocks all signals but these; a process that was just forked has all of them blocked.
     pub(super) fn unblock_others(&self) -> io::Result<()> {
         self.caught.thread_set_mask()?;
@@ -278,6 +283,12 @@ fn finish_on_term() -> io::Result<()> {
     set(Signal::SIGTERM, SigHandler::Handler(on_term))
 }
 
+/// What TERM and INT do to a loop, where both are blocked.
+pub(super) fn restore_ending() -> io::Result<()> {
+    set(Signal::SIGINT, SigHandler::SigDfl)?;
+    finish_on_term()
+}
+
 /// The signal mask of a child that serves connections while it waits: all signals but those that ask it to end.
 pub fn blocked_while_waiting() -> &'static SigSet {
     WHILE_WAITING.get_or_init(|| {
@@ -317,9 +328,10 @@ pub fn die_of(signal: Signal) -> ! {
     super::exit::exit_now(128 + signal as u8)
 }
 
-fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
+pub(super) fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler is the default, to ignore, or a function that only stores to an atomic.
+    // SAFETY: the handler is the default, to ignore, or a function that only stores to atomics
+    // and makes system calls.
     unsafe { sigaction(signal, &action) }?;
     Ok(())
 }

@@ -168,21 +168,10 @@ impl<'a> Supervisor<'a> {
     pub fn run(&mut self, signals: &Signals) -> anyhow::Result<End> {
         fork::assert_single_threaded()?;
         self.items.iter().for_each(|item| self.tell_start(item));
+        let grace = self.limits.grace;
         loop {
-            self.open_arriving();
-            self.items.iter_mut().for_each(Item::notice_onlookers);
-            self.notice_changes();
-            self.start_verifiers()?;
-            self.start_roles()?;
-            self.start_fetcher();
-            self.hand_over();
-            self.take_turns();
-            self.start_downloaders();
-            self.share_out_workers();
-            self.tell();
-            self.display.update(&self.items);
-            self.tell_status();
-            if let Some(end) = self.end() {
+            // All of it may touch a file system that hangs.
+            if let Some(end) = signals.with_deadline(grace, || self.take_steps())?? {
                 return Ok(end);
             }
             let pause = self.pause();
@@ -190,15 +179,38 @@ impl<'a> Supervisor<'a> {
             if let Some(signal) = signals.take_any(self.settings.ending()) {
                 return Ok(End::Signal(signal));
             }
-            if signals.take(Signal::SIGUSR1) {
-                self.log_status();
-            }
-            if signals.take(Signal::SIGHUP) {
-                signals.reloading(|| self.read_again());
-            }
-            self.reap()?;
+            signals.with_deadline(grace, || self.follow_signals(signals))??;
             self.feel_pulse();
         }
+    }
+
+    /// Starts what is due, and shows how far it is; returns the end, if this is it.
+    fn take_steps(&mut self) -> anyhow::Result<Option<End>> {
+        self.open_arriving();
+        self.items.iter_mut().for_each(Item::notice_onlookers);
+        self.notice_changes();
+        self.start_verifiers()?;
+        self.start_roles()?;
+        self.start_fetcher();
+        self.hand_over();
+        self.take_turns();
+        self.start_downloaders();
+        self.share_out_workers();
+        self.tell();
+        self.display.update(&self.items);
+        self.tell_status();
+        Ok(self.end())
+    }
+
+    /// Does what signals ask for that do not end the node, and reaps its children.
+    fn follow_signals(&mut self, signals: &Signals) -> anyhow::Result<()> {
+        if signals.take(Signal::SIGUSR1) {
+            self.log_status();
+        }
+        if signals.take(Signal::SIGHUP) {
+            signals.reloading(|| self.read_again());
+        }
+        self.reap()
     }
 
     /// Lets those tell how the node is who are asked, and know of all files.

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use super::{End, Item, REDRAW, REST, Role, Stage, Supervisor, roles, wait_for_signal};
 use crate::hash::CascadeHash;
+use crate::sys::alarm;
 use crate::sys::child;
 use crate::sys::signals::Signals;
 
@@ -37,6 +38,8 @@ impl Supervisor<'_> {
             .for_each(|pid| child::signal(*pid, Signal::SIGTERM));
         let begun = Instant::now();
         let deadline = begun + self.limits.grace + REST;
+        // A child that hangs in a file system is not even killed, and what follows may hang there itself.
+        alarm::end_after(self.limits.grace + 2 * REST);
         let mut was_said = false;
         while !children.is_empty() {
             let is_slow = begun.elapsed() >= REST && !self.limits.grace.is_zero();
@@ -62,6 +65,7 @@ impl Supervisor<'_> {
             }
         }
         self.items.iter().for_each(Item::discard_if_unwritten);
+        alarm::cancel();
         if matches!(end, End::Signal(_)) {
             self.say_kept();
         }
