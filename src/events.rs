@@ -173,13 +173,13 @@ mod tests {
             peer: "192.0.2.1:80".parse().expect("an address"),
             block: Some(7),
             kind: "wrong_block",
-            reason: "it sent a wrong block 7".into(),
+            reason: "it sent a corrupt block (7)".into(),
         };
         let hash = "ab".repeat(32);
         assert_eq!(
             serde_json::to_string(&event).expect("it can be encoded"),
             format!(
-                r#"{{"event":"failure","file":"a b","hash":"{hash}","peer":"192.0.2.1:80","block":7,"kind":"wrong_block","reason":"it sent a wrong block 7"}}"#
+                r#"{{"event":"failure","file":"a b","hash":"{hash}","peer":"192.0.2.1:80","block":7,"kind":"wrong_block","reason":"it sent a corrupt block (7)"}}"#
             )
         );
     }

@@ -84,18 +84,26 @@ fn a_file_that_nobody_has_and_one_that_is_not_tracked_are_told_apart() {
     let (scene, sample) = scene();
     let open = scene.tracker();
     let at = open.address();
-    let advice = "is 'cascade peer' running where the file is?";
-    let listed = says(&scene, &format!("list -t {at} data.cascade"), 0, advice);
-    let line = format!("cascade: no peer has {} yet; {advice}\n", sample.hex());
+    let line = format!(
+        "cascade: no peer is registered for data ({}…)\n",
+        &sample.hex()[..8]
+    );
+    let listed = says(&scene, &format!("list -t {at} data.cascade"), 0, &line);
     assert_eq!((&*listed.stdout, listed.stderr), ("", line));
+    let advice = "is 'cascade peer' running where the file is?";
     let get = format!("get -t {at} -o got --timeout 1 data.cascade");
     says(&scene, &get, 3, advice);
     let get = format!("get -t {at} -o got --timeout 1 {}", sample.hex());
-    says(&scene, &get, 3, "get the cascade file another way");
+    says(&scene, &get, 3, "copy it here yourself");
     let other = scene.cascade("tracker").args(["-l", "127.0.0.1:0"]);
     let other = other.arg("ab".repeat(32)).serve();
     let list = format!("list -t {} data.cascade", other.address());
-    says(&scene, &list, 1, "its operator has to name it");
+    says(
+        &scene,
+        &list,
+        1,
+        "add its cascade file there, or start it with --open",
+    );
     open.stop();
     other.stop();
 }
@@ -169,21 +177,21 @@ fn a_directory_that_is_not_there_is_named_before_anything_is_tried() {
 #[test]
 fn a_command_line_that_is_wrong_shows_the_right_form() {
     let scene = Scene::new();
-    let list = "list -t localhost data.cascade";
     says(
         &scene,
-        list,
+        "get -p localhost data.cascade",
         2,
-        "HOST:PORT is needed, such as localhost:8888",
+        "a port is missing: HOST:PORT is needed, such as localhost:8889",
     );
     let nothing = scene.program(env!("CARGO_BIN_EXE_cascade")).run();
-    let line =
-        "cascade: cannot understand the command line: a command is missing; try 'cascade --help'\n";
-    assert_eq!(nothing.assert_code(2).stderr, line);
-    says(
-        &scene,
-        "echo",
-        2,
-        "a command is missing; try 'cascade echo --help'",
+    let nothing = nothing.assert_code(2);
+    assert!(
+        nothing.stderr.contains("\nUsage: cascade <COMMAND>\n"),
+        "{nothing:#?}"
     );
+    assert!(
+        nothing.stderr.contains("cascade share FILE"),
+        "{nothing:#?}"
+    );
+    says(&scene, "echo", 2, "\nUsage: cascade echo <COMMAND>\n");
 }

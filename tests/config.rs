@@ -32,7 +32,7 @@ fn sample_of(arg: &Arg) -> String {
         "RATE" => "2MiB",
         "[ADDR:]PORT" => "127.0.0.1:7777",
         "ADDR:PORT" => "127.0.0.1:7777",
-        "HOST:PORT" => "host:7777",
+        "HOST:PORT" | "HOST[:PORT]" => "host:7777",
         "ADDR" | "ADDR[:PORT]" => "192.0.2.7",
         "FILE" | "DIR" | "PATH" | "CASCADE|LINK" | "CASCADE|HASH" => "/somewhere",
         "NAME[:GROUP]" => "nobody",
@@ -227,7 +227,12 @@ fn a_mistake_is_named_with_its_file_and_line() {
             ":1",
             "'help' belongs on the command line",
         ),
-        ("peer", "[peer]\nquiet = true\n", ":1", "type table"),
+        (
+            "peer",
+            "[peer]\nquiet = true\n",
+            ":1",
+            "sections such as [peer] are not supported",
+        ),
         ("peer", "files = ['x.cascade'\n", ":", "array"),
         (
             "peer",
@@ -419,7 +424,7 @@ fn a_tracker_reads_its_file_again_and_the_files_that_it_names_then() {
     };
     assert_eq!((subscribes(&one), subscribes(&two)), (0, 1));
     let both = "files = ['one.cascade', 'two.cascade']\nlisten = '127.0.0.1:0'\n";
-    read_again(&server, &path, both, "another configuration is in force");
+    read_again(&server, &path, both, "configuration reloaded: ");
     assert_eq!((subscribes(&one), subscribes(&two)), (0, 0));
     read_again(
         &server,
@@ -441,7 +446,7 @@ fn a_tracker_reads_its_file_again_and_the_files_that_it_names_then() {
         "has another max-peers, ttl: that takes a restart",
     );
     let good = format!("{both}good-ip = '192.0.2.1'\n");
-    read_again(&server, &path, &good, "another configuration is in force");
+    read_again(&server, &path, &good, "configuration reloaded: ");
     server.stop();
     scene.assert_nothing_left();
 }

@@ -184,7 +184,7 @@ fn failures_are_told_with_peer_block_and_reason() {
     let block = lie["block"].as_u64().expect("a block");
     assert!(block < 16);
     assert_eq!(lie["kind"], "wrong_block");
-    assert_eq!(lie["reason"], format!("it sent a wrong block {block}"));
+    assert_eq!(lie["reason"], format!("it sent a corrupt block ({block})"));
     assert_eq!(lie["hash"], sample.hex());
     let unreachable = about(nobody);
     assert_eq!(

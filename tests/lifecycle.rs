@@ -227,7 +227,7 @@ fn a_tracker_reads_its_configuration_again(model: &'static str) {
     tracker.subscribes(&two, 2, 0);
     tracker.subscribes(&three, 3, 1);
     tracker.write(&[one, three]);
-    tracker.read_again("another configuration is in force");
+    tracker.read_again("configuration reloaded: ");
     tracker.subscribes(&three, 3, 0);
     tracker.subscribes(&two, 2, 1);
     // Who was there and is still allowed has stayed.

@@ -201,8 +201,8 @@ fn a_cascade_file_without_the_hash_is_refused_and_that_of_another_peer_taken() {
         .assert_code(3);
     let reason = "what it sent does not have the hash";
     let why = format!(
-        "no peer is left to ask ({}: {reason}; {}: {reason}); name another peer (-p) or a tracker (-t), or get the cascade \
-         file another way",
+        "no peer is left to ask ({}: {reason}; {}: {reason}); name another peer (-p) or a tracker (-t), or copy the cascade \
+         file here yourself",
         liar.address(),
         short.address()
     );
@@ -327,7 +327,10 @@ fn the_search_ends_with_the_timeout_and_with_a_signal() {
     let link = link(tracker.address(), &sample, "x");
     let get = scene.cascade("get").args(["--timeout", "1"]).arg(&link);
     let done = get.run().assert_code(3);
-    assert!(done.error().contains("nobody sent it for 1s"), "{done:?}");
+    assert!(
+        done.error().contains("no peer sent it within 1s"),
+        "{done:?}"
+    );
 
     let waiting = scene.cascade("get").arg(&link).start();
     eventually("it says that nobody is known", || {

@@ -465,7 +465,7 @@ fn a_listener_that_hangs_is_killed_and_another_takes_its_place() {
     eventually("it is found out", || {
         let log = server.process().stderr();
         log.contains(&format!(
-            "the listener, pid {listener}, shows no sign of life"
+            "watchdog timeout: the listener, pid {listener}, does not respond"
         ))
     });
     is_served(Kind::Peer, &mut clients::connect(server.address()));

@@ -254,7 +254,7 @@ fn what_is_refused_is_said() {
     };
     assert_eq!(
         refusal(tracker.ask(&other)),
-        "this tracker does not track the file: its operator has to name it"
+        "this tracker does not track the file; add its cascade file there, or start it with --open"
     );
     assert_eq!(
         refusal(tracker.ask(&subscribe(0))),
@@ -511,10 +511,7 @@ fn a_port_in_use_is_an_error() {
 #[test]
 fn list_prints_a_line_for_each_peer() {
     let tracker = Tracker::start(&[&hex()]);
-    let nobody = format!(
-        "cascade: no peer has {} yet; is 'cascade peer' running where the file is?\n",
-        hex()
-    );
+    let nobody = format!("cascade: no peer is registered for {}\n", hex());
     assert_eq!(
         list_command(&tracker, &hex()),
         (Some(0), String::new(), nobody)
@@ -571,7 +568,7 @@ fn what_cannot_be_listed_is_one_line_and_status_1() {
     one_line(
         list_command(&tracker, &"cd".repeat(32)),
         &begins,
-        "it refused: this tracker does not track the file: its operator has to name it\n",
+        "it refused: this tracker does not track the file; add its cascade file there, or start it with --open\n",
     );
     assert!(!Path::new("no-such.cascade").exists());
     one_line(

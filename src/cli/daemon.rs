@@ -24,7 +24,7 @@ pub struct DaemonOptions {
 /// Who is told how a daemon is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StatusOptions {
-    /// Tell how it is at this Unix socket: see cascade status
+    /// Answer 'cascade status' on this Unix socket
     #[arg(help_heading = SERVICE, long, value_name = "PATH", value_hint = ValueHint::FilePath, conflicts_with = "inetd")]
     pub control: Option<PathBuf>,
 }

@@ -1,6 +1,10 @@
 //! What was wrong with what was typed, in a line.
 
-use clap::error::{ContextKind, ContextValue};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What is wrong, in clap's words, without the usage that it shows after them.
 pub fn reason(error: &clap::Error) -> String {
@@ -26,6 +30,19 @@ pub fn suggestion(error: &clap::Error) -> Option<String> {
         .find_map(|kind| error.get(kind))
         .map(words)?;
     Some(words.join(" or "))
+}
+
+/// The file that was meant with what looks like an option, as it has to be typed.
+pub fn file_meant(error: &clap::Error) -> Option<PathBuf> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let is_meant = |word: &OsStr| {
+        let is_option = word.as_bytes().starts_with(b"-") && word != "--";
+        is_option && Path::new(word).exists()
+    };
+    let word = std::env::args_os().skip(1).find(|word| is_meant(word))?;
+    Some(Path::new(".").join(word))
 }
 
 /// The arguments that it is about, as the usage shows them: `--ttl <SECONDS>`.

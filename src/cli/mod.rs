@@ -18,8 +18,8 @@ pub use local::{Create, Info, Verify};
 pub use serving::{Echo, EchoClient, EchoServe, EchoSide, LimitOptions, ServerOptions, Tracker};
 pub use tools::{Compare, ComparePart, Completions, Help, Role, Shell, Status};
 pub use transfer::{Get, List, Peer, Reporting, Share, Sources};
-pub(crate) use values::wanted;
 pub use values::{Target, Wanted};
+pub(crate) use values::{tracker, wanted};
 
 /// The port on which a tracker listens by default.
 pub const TRACKER_PORT: u16 = 8888;
@@ -91,7 +91,7 @@ pub const PAGES: [(&str, &str, &str); 5] = [
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Share files in one go: describe them, run a tracker and a peer, print the line to run elsewhere
+    /// Share files: print the line to run elsewhere, and serve until Ctrl-C
     Share(Share),
     /// Make cascade files, which describe data files block by block
     Create(Create),
@@ -107,9 +107,9 @@ pub enum Command {
     Get(Get),
     /// Run a peer, which serves files and downloads what is missing
     Peer(Peer),
-    /// Show how a running tracker or peer is
+    /// Show the status of a running tracker or peer
     Status(Status),
-    /// Echo lines: a server to try the models with, and its client
+    /// Echo lines: a server to try the server models with, and a client
     Echo(Echo),
     /// Measure the server models against each other on this machine
     Compare(Compare),

@@ -27,28 +27,28 @@ pub struct ServerOptions {
 /// Options that all servers share: what they grant their clients.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LimitOptions {
-    /// Serve so many connections at once; others wait [default: what the system allows, at most 4096]
+    /// Serve at most N connections at once; others wait [default: what the system allows, at most 4096]
     #[arg(help_heading = SERVING, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_connections: Option<u32>,
-    /// Serve so many connections of one address at once; others are closed [default: 64]
+    /// Serve at most N connections of one address at once; others are closed [default: 64]
     #[arg(help_heading = SERVING, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_per_address: Option<u32>,
-    /// Close a connection that is silent for so long between requests [default: 5s]
+    /// Close a connection that is silent for this long between requests [default: 5s]
     #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub idle_timeout: Option<Duration>,
     /// Close a connection on which a whole request takes longer [default: 10s]
     #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub request_timeout: Option<Duration>,
-    /// Close a connection whose client takes no byte for so long [default: 30s]
+    /// Close a connection whose client takes no byte for this long [default: 30s]
     #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub send_timeout: Option<Duration>,
-    /// Close a connection after so long in any case [default: 1h]
+    /// Close a connection after this long in any case [default: 1h]
     #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = patience)]
     pub max_lifetime: Option<Duration>,
-    /// Let transfers go on for so long after a signal to stop [default: 10s]
+    /// Let transfers go on for this long after a signal to stop [default: 10s]
     #[arg(help_heading = SERVING, long, value_name = "TIME", value_parser = duration)]
     pub grace: Option<Duration>,
-    /// Let so many connections wait to be accepted [default: 1024]
+    /// Queue at most N connections that are not accepted yet [default: 1024]
     #[arg(help_heading = SERVING, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub backlog: Option<u16>,
 }
@@ -74,7 +74,7 @@ pub struct Tracker {
     /// Forget a peer this long after it was last seen
     #[arg(long, value_name = "SECONDS", value_parser = duration, default_value = "1800")]
     pub ttl: Duration,
-    /// Room for so many peers, over all hashes
+    /// Register at most N peers, over all hashes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value_t = 65_536)]
     pub max_peers: u32,
     /// How clients are served.
@@ -92,13 +92,13 @@ pub struct Tracker {
     /// Who is told how it is.
     #[command(flatten)]
     pub status: StatusOptions,
-    /// Show how it is to browsers, and to Prometheus, at this address
+    /// Serve a status page and /metrics over HTTP at this address
     #[arg(help_heading = SERVICE, long, value_name = "ADDR:PORT", value_parser = http_address, conflicts_with = "inetd")]
     pub http: Vec<ListenAddress>,
     /// Serve these pages under this host name as well
     #[arg(help_heading = SERVICE, long, value_name = "NAME", conflicts_with = "inetd")]
     pub http_host: Vec<String>,
-    /// Ask so many peers a second at most how much they have, for those who are told how it is; 0 asks nobody
+    /// Poll at most N peers per second for their progress (for --http and --control); 0: none
     #[arg(help_heading = SERVICE, long, value_name = "N", default_value_t = 10, conflicts_with = "inetd", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub survey: u32,
     /// What is left to a process that strangers have taken over.

@@ -19,13 +19,13 @@ pub struct Compare {
     /// Compare these models, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', num_args = 1, hide_default_value = true, default_values_t = Model::ALL)]
     pub models: Vec<Model>,
-    /// So many clients at once, separated by commas
+    /// Numbers of clients at once, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 1, default_value = "1,16,256", value_parser = clap::value_parser!(u16).range(1..=4000))]
     pub clients: Vec<u16>,
     /// Measure each cell for this long, over all rounds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
     pub duration: Duration,
-    /// Measure in so many turns, each in another order
+    /// Measure in N rounds, each in another order
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value_t = 5)]
     pub rounds: u16,
     /// Write all figures to this file
@@ -69,7 +69,7 @@ pub struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Wait so long for an answer
+    /// Wait this long for an answer
     #[arg(long, value_name = "TIME", value_parser = patience, default_value = "5s")]
     pub timeout: Duration,
     /// The control socket of the server: what was given with --control

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 
 use super::daemon::{ConfigOptions, DaemonOptions, StatusOptions};
 use super::serving::{LimitOptions, ServerOptions};
-use super::values::{Target, Wanted, duration, rate, target_parser, wanted_parser};
+use super::values::{Target, Wanted, duration, rate, target_parser, tracker, wanted_parser};
 use crate::confine::ConfineOptions;
 use crate::net::address::{Advertised, HostPort, ListenAddress};
 
@@ -16,7 +16,7 @@ use crate::net::address::{Advertised, HostPort, ListenAddress};
 #[derive(Debug, Default, Args)]
 pub struct Sources {
     /// A tracker to ask for peers, and to subscribe to [env: CASCADE_TRACKER]
-    #[arg(short, long, value_name = "HOST:PORT")]
+    #[arg(short, long, value_name = "HOST[:PORT]", value_parser = tracker)]
     pub tracker: Vec<HostPort>,
     /// A peer to download from
     #[arg(short, long, value_name = "HOST:PORT")]
@@ -33,13 +33,13 @@ pub struct Sources {
     /// Go on with NAME.part, whatever is in it
     #[arg(long)]
     pub adopt: bool,
-    /// Send at most so many bytes per second (500KiB, 2MiB), over all connections
+    /// Send at most this many bytes per second (500KiB, 2MiB), over all connections
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub upload_limit: Option<u64>,
-    /// Receive at most so many bytes per second, over all connections
+    /// Receive at most this many bytes per second, over all connections
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub download_limit: Option<u64>,
-    /// Serve so many connections at full speed at once; others wait for their turn
+    /// Serve at most N connections at full speed at once; others wait for their turn
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub upload_slots: Option<u16>,
     /// The address under which others reach this peer, where it is not the one that the tracker sees
@@ -68,7 +68,7 @@ pub struct Reporting {
 #[derive(Debug, Args)]
 pub struct List {
     /// The tracker [env: CASCADE_TRACKER]
-    #[arg(short, long, value_name = "HOST:PORT")]
+    #[arg(short, long, value_name = "HOST[:PORT]", value_parser = tracker)]
     pub tracker: Option<HostPort>,
     /// The file
     #[arg(value_name = "CASCADE|HASH", value_hint = ValueHint::FilePath, value_parser = target_parser())]
@@ -122,7 +122,7 @@ pub struct Peer {
     /// The data lie in this directory, instead of beside the cascade files
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub directory: Option<PathBuf>,
-    /// Serve and download every *.cascade in DIR as well
+    /// Serve and download every *.cascade in the directory of -d as well
     #[arg(long, requires = "directory")]
     pub watch_dir: bool,
     /// Where blocks come from.
@@ -161,7 +161,8 @@ pub struct Share {
     #[arg(
         short,
         long,
-        value_name = "HOST:PORT",
+        value_name = "HOST[:PORT]",
+        value_parser = tracker,
         conflicts_with = "tracker_listen"
     )]
     pub tracker: Option<HostPort>,
@@ -171,16 +172,16 @@ pub struct Share {
     /// Where the peer listens [default: a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
     pub listen: Vec<ListenAddress>,
-    /// End when so many addresses have all of each file
+    /// Exit once N hosts have every file
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub copies: Option<u32>,
     /// The address under which others reach this host, where it is not that of its interface
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub advertise: Option<Advertised>,
-    /// Send at most so many bytes per second (500KiB, 2MiB), over all connections
+    /// Send at most this many bytes per second (500KiB, 2MiB), over all connections
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub upload_limit: Option<u64>,
-    /// Serve so many connections at full speed at once; others wait for their turn
+    /// Serve at most N connections at full speed at once; others wait for their turn
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub upload_slots: Option<u16>,
     /// Log every connection

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use super::TRACKER_PORT;
 use crate::hash::CascadeHash;
-use crate::net::address::ListenAddress;
-use crate::net::link::{Link, LinkError, SCHEME};
+use crate::net::address::{AddressError, HostPort, ListenAddress};
+use crate::net::link::{Link, LinkError, SCHEME, pasted};
 
 /// A file on the network: by its hash, or by its cascade file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +45,11 @@ pub(super) fn wanted_parser() -> impl TypedValueParser<Value = Wanted> {
     OsStringValueParser::new().try_map(wanted)
 }
 
-/// What begins like a link is one, or a mistake.
+/// What begins like a link is one, or a mistake. Quotes and blanks around it, as mail programs leave them, are not its.
 pub(crate) fn wanted(text: OsString) -> Result<Wanted, LinkError> {
-    match text.to_str() {
-        Some(link) if link.starts_with(SCHEME) => link.parse().map(Wanted::Link),
-        _ => Ok(match target(text) {
+    match text.to_str().and_then(pasted) {
+        Some(link) => link.parse().map(Wanted::Link),
+        None => Ok(match target(text) {
             Target::Hash(hash) => Wanted::Hash(hash),
             Target::CascadeFile(path) => Wanted::CascadeFile(path),
         }),
@@ -63,12 +63,68 @@ pub(super) fn pool_size(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    match text.parse::<ByteSize>() {
-        Ok(ByteSize(0)) => Err("a block has at least one byte".into()),
-        Ok(ByteSize(size)) => Ok(size),
-        Err(_) => Err("a size is a number of bytes, or has a unit: 65536, 64KiB, 1MiB".into()),
+/// A tracker: where no port is named, it is the usual one.
+pub(crate) fn tracker(text: &str) -> Result<HostPort, String> {
+    if text.starts_with(SCHEME) {
+        return Err("that is a link: name it without -t".into());
     }
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!(
+            "a tracker is named HOST or HOST:PORT, without {scheme}://"
+        ));
+    }
+    let with_port = |error| match error {
+        AddressError::NoPort => format!("{text}:{TRACKER_PORT}").parse(),
+        other => Err(other),
+    };
+    let tracker = text.parse().or_else(with_port);
+    tracker.map_err(|error: AddressError| error.to_string())
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("a block has at least one byte".into()),
+        size => Ok(size),
+    }
+}
+
+/// A number of bytes, with a unit or without: exact, for a number that is not what was meant is worse than none.
+fn bytes(text: &str) -> Result<u64, String> {
+    const WRONG: &str = "a number of bytes is needed, or one with a unit: 65536, 64KiB, 1.5MiB";
+    let is_number = |character: char| character.is_ascii_digit() || character == '.';
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()));
+    let unit: u128 = match &*unit.trim_start().to_ascii_lowercase() {
+        "" | "b" => 1,
+        unit => {
+            let (prefix, base) = match unit.trim_end_matches('b') {
+                prefix if prefix.ends_with('i') => (prefix.trim_end_matches('i'), 1024u128),
+                prefix => (prefix, 1000),
+            };
+            let power = ["k", "m", "g", "t", "p", "e"]
+                .iter()
+                .position(|known| *known == prefix)
+                .ok_or(WRONG)?;
+            base.pow(power as u32 + 1)
+        }
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let is_too_long = whole.len() + fraction.len() > 20;
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() {
+        return Err(WRONG.into());
+    }
+    let large = || format!("{text} is more than 18446744073709551615 bytes");
+    if is_too_long {
+        return Err(large());
+    }
+    // Twenty digits, and a unit of at most 2^60: no product overflows 128 bits.
+    let product = digits.parse::<u128>().map_err(|_| WRONG)? * unit;
+    let scale = 10u128.pow(fraction.len() as u32);
+    if !product.is_multiple_of(scale) {
+        return Err(format!("{text} is no whole number of bytes"));
+    }
+    u64::try_from(product / scale).map_err(|_| large())
 }
 
 /// Seconds with a fraction, for measurements.
@@ -81,10 +137,9 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn rate(text: &str) -> Result<u64, String> {
-    match text.parse::<ByteSize>() {
-        Ok(ByteSize(0)) => Err("a rate is at least one byte per second".into()),
-        Ok(ByteSize(rate)) => Ok(rate),
-        Err(_) => Err("a rate is bytes per second, or has a unit: 500000, 500KiB, 2MiB".into()),
+    match bytes(text)? {
+        0 => Err("a rate is at least one byte per second".into()),
+        rate => Ok(rate),
     }
 }
 
@@ -131,8 +186,58 @@ mod tests {
         assert_eq!(size("65536"), Ok(65536));
         assert_eq!(size("64KiB"), Ok(65536));
         assert_eq!(size("1MiB"), Ok(1 << 20));
-        for text in ["0", "", "-1", "1XiB", "99999999999999999999"] {
+        assert_eq!(size("1.5 kB"), Ok(1500));
+        assert_eq!(size("2k"), Ok(2000));
+        assert_eq!(size("0.5Ki"), Ok(512));
+        assert_eq!(size("15EiB"), Ok(15 << 60));
+        assert_eq!(size("18446744073709551615"), Ok(u64::MAX));
+        for text in [
+            "0", "", "-1", "1XiB", ".", "1.2.3KiB", "KiB", "1iB", "1 2", "0x10", "1e3",
+        ] {
             assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_is_not_exactly_what_was_typed_is_none() {
+        for text in [
+            "16EiB",
+            "17EiB",
+            "99999999999TiB",
+            "18446744073709551616",
+            "99999999999999999999999",
+        ] {
+            assert!(size(text).unwrap_err().contains("is more than"), "{text}");
+        }
+        assert_eq!(
+            size("0.1KiB"),
+            Err("0.1KiB is no whole number of bytes".into())
+        );
+        assert_eq!(rate("0.3"), Err("0.3 is no whole number of bytes".into()));
+    }
+
+    #[test]
+    fn a_tracker_without_a_port_has_the_usual_one() {
+        for (text, tracker_is) in [
+            ("localhost", "localhost:8888"),
+            ("192.0.2.1", "192.0.2.1:8888"),
+            ("[::1]", "[::1]:8888"),
+            ("host:99", "host:99"),
+        ] {
+            assert_eq!(
+                tracker(text).map(|host| host.to_string()),
+                Ok(tracker_is.into())
+            );
+        }
+        for text in [
+            "",
+            "::1",
+            "http://host:8888/",
+            "cascade://h:1/x",
+            "host:",
+            "a b",
+        ] {
+            assert!(tracker(text).is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the environment says. cascade(1), ENVIRONMENT.
 
-use anyhow::Context;
+use anyhow::anyhow;
 
+use crate::cli;
 use crate::net::address::HostPort;
 
 /// The tracker where the command line names none.
@@ -10,13 +11,14 @@ const TRACKER: &str = "CASCADE_TRACKER";
 /// The trackers of the command line; where there is none, that of the environment, where there is one.
 ///
 /// # Errors
-/// Where the environment names something that is no HOST:PORT.
+/// Where the environment names something that is no HOST[:PORT].
 pub fn or_environment(trackers: Vec<HostPort>) -> anyhow::Result<Vec<HostPort>> {
     match std::env::var(TRACKER) {
-        Ok(text) if trackers.is_empty() && !text.is_empty() => Ok(vec![
-            text.parse()
-                .with_context(|| format!("cannot use {TRACKER}"))?,
-        ]),
+        Ok(text) if trackers.is_empty() && !text.is_empty() => {
+            Ok(vec![cli::tracker(&text).map_err(|reason| {
+                anyhow!("cannot use {TRACKER}: {reason}")
+            })?])
+        }
         _ => Ok(trackers),
     }
 }

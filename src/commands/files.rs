@@ -50,6 +50,10 @@ pub fn read_cascade_with(
     let read = open(path).map_err(ReadError::Io);
     let read = read.and_then(|file| CascadeFile::read_open(&file));
     read.map_err(|error| match error {
+        ReadError::Io(_) if path.is_dir() => {
+            let advice = or_its_cascade_file(path);
+            anyhow::anyhow!("cannot read {}{advice}", escape_path(path))
+        }
         ReadError::Io(error) => cannot("read", path, error),
         ReadError::Format(error) => {
             let advice = or_its_cascade_file(path);
@@ -61,6 +65,9 @@ pub fn read_cascade_with(
 /// What was probably meant where a data file was named.
 pub fn or_its_cascade_file(path: &Path) -> String {
     let cascade = cascade_path(path);
+    if path.is_dir() {
+        return "; it is a directory: name the cascade files in it".into();
+    }
     match cascade.exists() {
         true => format!("; did you mean {}?", escape_path(&cascade)),
         false => String::new(),

@@ -31,9 +31,10 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
     logging::set_quiet(options.reporting.quiet);
     options.sources.tracker = trackers(options.sources.tracker, &options.files)?;
     if options.sources.tracker.is_empty() && options.sources.peer.is_empty() {
-        return Err(
-            UsageError("cannot download from nobody: name a tracker (-t) or a peer (-p)").into(),
-        );
+        return Err(UsageError(
+            "no tracker or peer given: use a link, -t HOST:PORT or -p HOST:PORT",
+        )
+        .into());
     }
     if options.output.is_some() && options.files.len() > 1 {
         return Err(
@@ -106,15 +107,20 @@ pub fn specify(
     output: Option<&Path>,
 ) -> anyhow::Result<Vec<FileSpec>> {
     directory.map_or(Ok(()), files::check_directory)?;
+    if let Some(output) = output.filter(|output| output.is_dir()) {
+        anyhow::bail!(
+            "cannot download to {0}: it is a directory; -d {0} puts the data into it",
+            escape_path(output)
+        );
+    }
     let beside = |data: PathBuf, hash: CascadeHash, tracker: Option<&HostPort>| FileSpec {
         cascade: cascade_path(&data),
         data,
         hash: Some(hash),
         tracker: tracker.map(HostPort::to_string),
     };
-    files
-        .iter()
-        .map(|file| match (file, output) {
+    let specify = |file: &Wanted| -> anyhow::Result<FileSpec> {
+        match (file, output) {
             (Wanted::CascadeFile(cascade), Some(output)) => Ok(FileSpec {
                 cascade: cascade.clone(),
                 data: output.to_path_buf(),
@@ -139,8 +145,25 @@ pub fn specify(
             (Wanted::Hash(_), None) => {
                 Err(UsageError("a hash alone has no name: say with -o where the data go").into())
             }
-        })
-        .collect()
+        }
+    };
+    let specified: Vec<FileSpec> = files.iter().map(specify).collect::<Result<_, _>>()?;
+    have_own_places(&specified)?;
+    Ok(specified)
+}
+
+/// Fails where two files that are known to be different would have one place. What is not known yet is seen later.
+fn have_own_places(files: &[FileSpec]) -> anyhow::Result<()> {
+    for (index, file) in files.iter().enumerate() {
+        let differ = |other: &&FileSpec| other.data == file.data && other.hash != file.hash;
+        let mut others = files[..index].iter().filter(|other| other.hash.is_some());
+        anyhow::ensure!(
+            file.hash.is_none() || !others.any(|other| differ(&other)),
+            "cannot download two files to {}: download one of them into another directory (-d)",
+            escape_path(&file.data)
+        );
+    }
+    Ok(())
 }
 
 /// The data file beside a cascade file, or of the same name in another directory.

@@ -1,5 +1,6 @@
 //! `cascade help`: the manual page of a topic, as `git help` does it.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -57,6 +58,19 @@ pub fn show(help: &clap::Error) -> anyhow::Result<()> {
         false => text.to_string(),
     };
     print_bytes(text.as_bytes())
+}
+
+/// What can be typed, to somebody who typed too little.
+pub fn show_what_there_is() {
+    let mut cli = Cli::with_topics();
+    let typed = std::env::args().nth(1).unwrap_or_default();
+    cli.build();
+    let command = match cli.find_subcommand_mut(&typed) {
+        Some(command) => command.render_help(),
+        None => cli.render_help(),
+    };
+    // It is no result, and where nobody reads it, nobody needs it.
+    let _ = std::io::stderr().write_all(command.to_string().as_bytes());
 }
 
 /// A page of the manual.

@@ -8,9 +8,12 @@ use anyhow::Context;
 
 use super::environment::or_environment;
 use super::{Status, UsageError, print, target};
-use crate::cli::List;
+use crate::cli::{List, Target};
+use crate::hash::CascadeHash;
 use crate::logging;
 use crate::net::resolve;
+use crate::store::names::data_path;
+use crate::text::escape_path;
 use crate::tracker::client::{self, Answer, AskError};
 use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 
@@ -26,21 +29,31 @@ pub fn run(options: &List) -> anyhow::Result<Status> {
     };
     let named = or_environment(options.tracker.iter().cloned().collect())?;
     let Some(tracker) = named.first() else {
-        return Err(UsageError("cannot list without a tracker: name one (-t)").into());
+        return Err(UsageError("no tracker given: name one with -t HOST:PORT").into());
     };
     let addresses = resolve::here(&tracker.host, &tracker.port)?;
     let answer = ask_any(&addresses, &request)
         .with_context(|| format!("cannot list the peers at {tracker}"))?;
     if answer.peers.is_empty() {
-        logging::fail(format_args!(
-            "no peer has {} yet; is 'cascade peer' running where the file is?",
-            request.hash
-        ));
+        let file = file_name(&options.target, &request.hash);
+        logging::fail(format_args!("no peer is registered for {file}"));
     }
     for peer in &answer.peers {
         print(format_args!("{}\n", line(peer)))?;
     }
     Ok(Status::Done)
+}
+
+/// A file, for people.
+fn file_name(target: &Target, hash: &CascadeHash) -> String {
+    match target {
+        Target::Hash(hash) => hash.to_string(),
+        Target::CascadeFile(path) => {
+            let data = data_path(path).unwrap_or_else(|| path.clone());
+            let short: String = hash.to_string().chars().take(8).collect();
+            format!("{} ({short}…)", escape_path(&data))
+        }
+    }
 }
 
 /// A name may have several addresses, of which not all are served: asks one after the other until one answers. A

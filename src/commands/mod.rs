@@ -34,6 +34,7 @@ pub use crate::exit::{Status, UsageError};
 use crate::logging::{self, complain};
 pub use crate::output::print;
 use crate::sys::signals;
+use crate::text::escape_path;
 
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
@@ -108,29 +109,25 @@ fn usage(error: &clap::Error) -> ExitCode {
                 Status::Failed.into()
             }
         },
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            help::show_what_there_is();
+            Status::Usage.into()
+        }
         _ => {
             let tip = match mistake::suggestion(error) {
                 Some(suggestion) => format!(" (did you mean {suggestion}?)"),
                 None => String::new(),
             };
+            let tip = mistake::file_meant(error).map_or(tip, |file| {
+                format!(" (for the file of this name, type {})", escape_path(&file))
+            });
             let help = help_command();
             logging::fail(format_args!(
                 "cannot understand the command line: {}{tip}; try '{help}'",
-                reason(error)
+                mistake::reason(error)
             ));
             Status::Usage.into()
         }
-    }
-}
-
-/// What is wrong, in a line.
-fn reason(error: &clap::Error) -> String {
-    match error.kind() {
-        // The list of all commands would be long, and has those that are not for users.
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "a command is missing".into()
-        }
-        _ => mistake::reason(error),
     }
 }
 

@@ -71,7 +71,7 @@ fn head(report: &Report) -> String {
          machine. Nothing but the model differs.</p>\n\
          <dl><dt>Machine</dt><dd>{machine}</dd><dt>Measured</dt><dd>each cell for {duration:.2} s in {rounds}; medians, \
          with the smallest and the largest round; {took:.0} s in all, {when}, {program}</dd></dl>\n\
-         {warnings}<ul class=\"legend\">{models}<li class=\"generator\">generator: its own limit</li></ul>\n</header>\n",
+         {warnings}<ul class=\"legend\">{models}<li class=\"generator\">load generator alone (upper limit of what can be measured)</li></ul>\n</header>\n",
         what = escape_markup(what(report.service)),
         models_count = plural(report.models.len(), "model"),
         machine = escape_markup(&report.machine.to_string()),

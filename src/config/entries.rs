@@ -122,8 +122,14 @@ impl Lines {
             DeValue::Float(number) => number.as_str().to_owned(),
             other => {
                 let (name, what) = (escape(name.as_bytes()), other.type_str());
-                let wanted = "a text, a number, true, false, or a list of texts";
-                let reason = format!("'{name}' cannot be of type {what}, but is {wanted}");
+                let reason = match other {
+                    DeValue::Table(_) => format!(
+                        "sections such as [{name}] are not supported; write the options directly"
+                    ),
+                    _ => format!(
+                        "'{name}' is of type {what}; a text, a number, true, false or a list of texts is needed"
+                    ),
+                };
                 return Err(Mistake::on(line, reason));
             }
         };
@@ -187,7 +193,11 @@ mod tests {
             ("open = true\nttl\n", 2, "key with no value, expected `=`"),
             ("a = 1\n\na = 2\n", 3, "duplicate key"),
             ("a = yes\n", 1, "string values must be quoted"),
-            ("\n[tracker]\nopen = true\n", 2, "type table"),
+            (
+                "\n[tracker]\nopen = true\n",
+                2,
+                "sections such as [tracker] are not supported",
+            ),
             ("a = 1979-05-27\n", 1, "type datetime"),
             ("a = [\n1,\n[2]]\n", 3, "type array"),
             ("a = [true]\n", 1, "type boolean"),

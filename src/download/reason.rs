@@ -109,7 +109,7 @@ impl fmt::Display for Reason {
         };
         match kind {
             ReasonKind::Errno => write!(f, "{}", error()),
-            ReasonKind::WrongBlock => write!(f, "it sent a wrong block {number}"),
+            ReasonKind::WrongBlock => write!(f, "it sent a corrupt block ({number})"),
             ReasonKind::WrongLength => write!(f, "it sent a wrong length for block {number}"),
             ReasonKind::WrongStatus => write!(f, "it sent status {code}, which makes no sense"),
             ReasonKind::UnknownHash => write!(f, "it does not have the file"),

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
     /// There is no colon between host and port.
-    #[error("HOST:PORT is needed, such as localhost:8888")]
+    #[error("a port is missing: HOST:PORT is needed, such as localhost:8889")]
     NoPort,
     /// The host is empty, or has characters that no host name has.
     #[error("'{0}' is no host name or address")]

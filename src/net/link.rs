@@ -15,6 +15,8 @@ use crate::hash::{CascadeHash, NotAHash};
 
 /// What every link begins with.
 pub const SCHEME: &str = "cascade://";
+/// What a link of the web begins with.
+const WEB: [&str; 2] = ["http://", "https://"];
 /// The longest name of a file, in bytes (`NAME_MAX`).
 const LONGEST_NAME: usize = 255;
 /// What is encoded of a name: all but the unreserved characters of RFC 3986, so that a link can be pasted into a shell.
@@ -32,9 +34,18 @@ pub enum LinkError {
     /// It begins otherwise.
     #[error("a link begins with cascade://")]
     Scheme,
+    /// It is one of the web.
+    #[error("this is no web browser: a link of cascade begins with cascade://")]
+    Web,
+    /// It is one of the web's, but for its beginning one of ours.
+    #[error("a link begins with cascade://; did you mean {0}?")]
+    Meant(Box<Link>),
     /// A part is missing.
-    #[error("a link has the form cascade://HOST:PORT/HASH/NAME")]
+    #[error("it is cut off: a link has the form cascade://HOST:PORT/HASH/NAME")]
     Parts,
+    /// There is white space in it.
+    #[error("there is a blank in it: a link has none, and a name in it has %20 instead")]
+    Blank,
     /// The tracker is none.
     #[error("the link's tracker: {0}")]
     Tracker(#[from] AddressError),
@@ -126,15 +137,61 @@ impl FromStr for Link {
     type Err = LinkError;
 
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        let rest = text.strip_prefix(SCHEME).ok_or(LinkError::Scheme)?;
+        let rest = text
+            .strip_prefix(SCHEME)
+            .ok_or_else(|| otherwise_begun(text))?;
         let (tracker, rest) = rest.split_once('/').ok_or(LinkError::Parts)?;
         let (hash, name) = rest.split_once('/').ok_or(LinkError::Parts)?;
+        if text.contains(char::is_whitespace) {
+            return Err(LinkError::Blank);
+        }
         Ok(Self {
             tracker: tracker_of(tracker)?,
             hash: hash.parse()?,
             name: decode(name)?.parse()?,
         })
     }
+}
+
+/// What is wrong with a link that begins otherwise.
+fn otherwise_begun(text: &str) -> LinkError {
+    let Some(rest) = WEB.iter().find_map(|web| text.strip_prefix(web)) else {
+        return LinkError::Scheme;
+    };
+    match format!("{SCHEME}{rest}").parse() {
+        Ok(meant) => LinkError::Meant(Box::new(meant)),
+        Err(_) => LinkError::Web,
+    }
+}
+
+/// What somebody typed who meant a link, as it was before it went through mail programs and clipboards: without the
+/// quotes and angle brackets around it, and in one line. Nothing for what is no link, however it is read.
+///
+/// ```
+/// use cascade::net::link::pasted;
+/// assert_eq!(pasted(" <cascade://host:80/ab\n  cd/x> ").as_deref(), Some("cascade://host:80/abcd/x"));
+/// assert_eq!(pasted("\u{201c}Cascade://host:80/ab/x\u{201d}").as_deref(), Some("cascade://host:80/ab/x"));
+/// assert_eq!(pasted("x.cascade"), None);
+/// ```
+pub fn pasted(text: &str) -> Option<String> {
+    let around = |c: char| {
+        c.is_whitespace()
+            || "<>\"'`\u{ab}\u{bb}".contains(c)
+            || ('\u{2018}'..='\u{201f}').contains(&c)
+    };
+    let text = text.trim_matches(around);
+    let (scheme, rest) = text.split_once(':')?;
+    let scheme = scheme.to_ascii_lowercase();
+    let is_link = scheme == "cascade" && rest.starts_with('/');
+    let is_web = WEB.iter().any(|web| *web == format!("{scheme}://")) && rest.starts_with("//");
+    if !is_link && !is_web {
+        return None;
+    }
+    // A line of a mail begins with blanks, or with the marks of who cites it.
+    let mut lines = rest
+        .lines()
+        .map(|line| line.trim_matches([' ', '\t', '>', '\r']));
+    Some(format!("{scheme}:{}", lines.by_ref().collect::<String>()))
 }
 
 impl fmt::Display for Link {
@@ -248,11 +305,12 @@ mod tests {
             assert_eq!(named(name), Err(LinkError::Name(error)), "{name}");
         }
         for name in [
-            "a/b", "../x", "a b", "é", "a%", "a%4", "a%g0", "a?b", "a#b", "a\\b", "a\0",
+            "a/b", "../x", "é", "a%", "a%4", "a%g0", "a?b", "a#b", "a\\b", "a\0",
         ] {
             assert_eq!(named(name), Err(LinkError::Encoding), "{name}");
         }
         assert_eq!(named("%ff"), Err(LinkError::Text));
+        assert_eq!(named("a b"), Err(LinkError::Blank));
         assert!(named(&"a".repeat(255)).is_ok());
     }
 
@@ -261,6 +319,22 @@ mod tests {
         let name = |text| named(text).expect("a link").name;
         assert_eq!(name("%252e%252e%252fx").as_str(), "%2e%2e%2fx");
         assert_eq!(name("a+b").as_str(), "a+b");
+    }
+
+    #[test]
+    fn links_of_the_web_are_told_from_ours_that_were_taken_for_such() {
+        let link = format!("://192.0.2.1:8888/{HASH}/x");
+        let meant = Box::new(format!("cascade{link}").parse().expect("a link"));
+        for (text, error) in [
+            (format!("http{link}"), LinkError::Meant(meant)),
+            ("https://example.org/x".into(), LinkError::Web),
+        ] {
+            let read = pasted(&text).expect("it is meant as a link");
+            assert_eq!(read.parse::<Link>(), Err(error));
+        }
+        for text in ["", "x", "./cascade://x", "cascade:x", "ftp://x", ":", "a:b"] {
+            assert_eq!(pasted(text), None, "{text}");
+        }
     }
 
     #[test]

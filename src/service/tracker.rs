@@ -217,7 +217,7 @@ impl Service for TrackerService {
         };
         let adopted = read().and_then(|policy| Ok(self.adopt(policy, SystemTime::now())?));
         match &adopted {
-            Ok(true) => log::info!("another configuration is in force"),
+            Ok(true) => log::info!("configuration reloaded: {}", self.current().policy.tracked),
             Ok(false) => log::info!("the configuration is as it was"),
             Err(error) => {
                 let error = without_errno(&format!("{error:#}"));
@@ -246,7 +246,7 @@ impl Service for TrackerService {
             .as_ref()
             .is_some_and(|(listener, _)| *listener == pid)
         {
-            log::warn!("the process that tells the status has ended: nobody is told any more");
+            log::warn!("the status server of this tracker has ended");
             return true;
         }
         self.owner().child_ended(pid, well)

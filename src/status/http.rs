@@ -103,7 +103,7 @@ impl Refusal {
             Self::Misdirected => {
                 "these pages are not those of the host that was asked for; its name can be allowed with --http-host"
             }
-            Self::NotFound => "there is /metrics and /status.json; and / of a tracker",
+            Self::NotFound => "try /, /metrics or /status.json",
             Self::MethodNotAllowed => "things can only be looked at here: GET or HEAD",
             Self::UriTooLong | Self::FieldsTooLarge => "a request has 8192 bytes at most",
             Self::Unavailable => "there are too many connections, try again later",

@@ -28,7 +28,7 @@ pub fn open_data(path: &Path) -> io::Result<File> {
         .open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return Err(is_a_directory());
     }
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -37,4 +37,12 @@ pub fn open_data(path: &Path) -> io::Result<File> {
         ));
     }
     Ok(file)
+}
+
+/// What is said of a directory where a file is needed.
+pub fn is_a_directory() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::IsADirectory,
+        "it is a directory; name the files in it, or pack it into one (tar -cf)",
+    )
 }

@@ -33,9 +33,12 @@ pub enum AskError {
     Broken(io::Error),
     /// The response was malformed.
     #[error("its response makes no sense: {0}")]
-    BadResponse(#[from] ResponseError),
+    BadResponse(ResponseError),
+    /// Something else listens there.
+    #[error("{0} answers there, not a tracker")]
+    NotATracker(String),
     /// The tracker refused the request.
-    #[error("it refused: {message}")]
+    #[error("it refused{why}", why = why(message))]
     Refused {
         /// The status byte, not 0.
         status: u8,
@@ -49,6 +52,31 @@ fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "; is 'cascade tracker' running there?",
         _ => "",
+    }
+}
+
+/// Why it refused, where it said that. Peers refuse what only trackers understand, and say nothing.
+fn why(message: &str) -> String {
+    match message {
+        "" => ", and did not say why; is it a tracker, and not a peer?".into(),
+        message => format!(": {message}"),
+    }
+}
+
+/// What is wrong with these bytes. Other programs send text, of which the length would be absurd.
+fn nonsense(bytes: &[u8], error: ResponseError) -> AskError {
+    let begin = &bytes[..bytes.len().min(16)];
+    let is_text = begin
+        .iter()
+        .all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n'));
+    if begin.starts_with(b"HTTP/") || begin.starts_with(b"<") {
+        AskError::NotATracker("a web server".into())
+    } else if is_text {
+        let line = begin.split(|byte| matches!(byte, b'\r' | b'\n')).next();
+        let line = escape(line.unwrap_or_default());
+        AskError::NotATracker(format!("something that says '{line}'"))
+    } else {
+        AskError::BadResponse(error)
     }
 }
 
@@ -131,7 +159,8 @@ impl Connection {
     fn receive(&mut self) -> Result<Response, AskError> {
         let mut bytes = Vec::new();
         loop {
-            if let Some(response) = Response::decode(&bytes)? {
+            let response = Response::decode(&bytes);
+            if let Some(response) = response.map_err(|error| nonsense(&bytes, error))? {
                 return Ok(response);
             }
             let mut buffer = [0; 4096];
@@ -238,6 +267,31 @@ mod tests {
         );
         let error = error.expect_err("a refusal").to_string();
         assert_eq!(error, r"it refused: go\u{1b}[2J away");
+    }
+
+    #[test]
+    fn servers_of_other_protocols_are_recognised() {
+        for (text, says) in [
+            (
+                &b"HTTP/1.1 400 Bad Request\r\n"[..],
+                "a web server answers there, not a tracker",
+            ),
+            (
+                b"<!DOCTYPE HTML>",
+                "a web server answers there, not a tracker",
+            ),
+            (
+                b"SSH-2.0-x\r\nabc",
+                "something that says 'SSH-2.0-x' answers there, not a tracker",
+            ),
+            (
+                b"\x01\0\0\0\0",
+                "it refused, and did not say why; is it a tracker, and not a peer?",
+            ),
+        ] {
+            let answer = ask_one_that(|stream| stream.write_all(text).expect("a write"), TIMEOUT);
+            assert_eq!(answer.expect_err("no tracker").to_string(), says);
+        }
     }
 
     #[test]

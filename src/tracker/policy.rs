@@ -41,7 +41,9 @@ pub struct Policy {
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyRefusal {
     /// The hash is none of those that are tracked.
-    #[error("this tracker does not track the file: its operator has to name it")]
+    #[error(
+        "this tracker does not track the file; add its cascade file there, or start it with --open"
+    )]
     NotTracked,
     /// Port 0.
     #[error("nobody can connect to port 0")]

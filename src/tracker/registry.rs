@@ -32,6 +32,7 @@ mod lists;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::RandomState;
 use std::io;
 use std::net::{IpAddr, SocketAddrV4};
@@ -47,6 +48,7 @@ use super::tables::{Admission, Tables, is_own};
 use super::view::View;
 use crate::hash::CascadeHash;
 use crate::net::source::Source;
+use crate::text::count;
 pub use sweep::{Judge, Swept};
 
 /// Spare room for files beyond those tracked at first. What is not used takes no memory.
@@ -59,6 +61,15 @@ pub enum Tracked {
     Any,
     /// These.
     Named(BTreeSet<CascadeHash>),
+}
+
+impl fmt::Display for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any file is tracked"),
+            Self::Named(hashes) => f.write_str(&count(hashes.len(), "file")),
+        }
+    }
 }
 
 /// The registry, in its owner's process.

@@ -6,7 +6,9 @@ use thiserror::Error;
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The hash is none of those that are tracked.
-    #[error("this tracker does not track the file: its operator has to name it")]
+    #[error(
+        "this tracker does not track the file; add its cascade file there, or start it with --open"
+    )]
     NotTracked,
     /// All records are taken.
     #[error("the registry is full")]

@@ -29,7 +29,7 @@ activation() {
     [[ $(systemctl is-active cascade-tracker.socket) == active ]] || fail "the socket that is enabled is not there"
     is tracker ActiveState inactive || fail "the tracker runs before somebody wants it"
     cascade list -t $tracker data.cascade 2>error || true
-    grep -q '^cascade: no peer has ' error || fail "the first connection is not served: $(cat error)"
+    grep -q '^cascade: no peer is registered for ' error || fail "the first connection is not served: $(cat error)"
     is tracker ActiveState active || fail "nobody has started the tracker"
     says tracker '^listening on .*:8888$' || fail "it listens somewhere else: $(log tracker)"
     ok "the first connection starts the tracker, and is served"

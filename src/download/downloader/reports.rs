@@ -114,7 +114,7 @@ impl Downloader<'_> {
                 self.said.is_news(peer, reason);
                 say(
                     Level::Warn,
-                    format_args!("{peer} is not asked again: {reason}"),
+                    format_args!("{peer} is ignored for this download: {reason}"),
                 );
             }
             Failure::Ours => say(

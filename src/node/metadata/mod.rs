@@ -332,7 +332,7 @@ impl Search<'_> {
             let why = if let Some(timeout) = timeout {
                 let timeout = humantime::format_duration(timeout);
                 format!(
-                    "nobody sent it for {timeout}{}; peers of other programs cannot: get the cascade file another way",
+                    "no peer sent it within {timeout}{}; peers run by other programs cannot send it, so copy it here yourself",
                     quest.reasons()
                 )
             } else if others && waited >= COURTESY {
@@ -343,7 +343,7 @@ impl Search<'_> {
                 .into()
             } else if !patient && quest.is_hopeless() {
                 format!(
-                    "no peer is left to ask{}; name another peer (-p) or a tracker (-t), or get the cascade file another way",
+                    "no peer is left to ask{}; name another peer (-p) or a tracker (-t), or copy the cascade file here yourself",
                     quest.reasons()
                 )
             } else {

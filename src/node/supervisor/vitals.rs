@@ -41,7 +41,7 @@ impl Supervisor<'_> {
         if let (Some(pulse), Role::Running(pid)) = (self.settings.vitals.pulse(), self.listener)
             && pulse.is_lost()
         {
-            log::warn!("the listener, pid {pid}, shows no sign of life; it is killed");
+            log::warn!("watchdog timeout: the listener, pid {pid}, does not respond; it is killed");
             child::signal(pid, Signal::SIGKILL);
         }
     }

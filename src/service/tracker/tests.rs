@@ -139,7 +139,7 @@ fn what_is_refused_is_said_and_not_reported() {
     for (request, reason) in [
         (
             other,
-            "this tracker does not track the file: its operator has to name it",
+            "this tracker does not track the file; add its cascade file there, or start it with --open",
         ),
         (
             request(Command::Subscribe, NOBODY),
@@ -293,7 +293,7 @@ fn adopt_another(service: &TrackerService) -> Vec<Duration> {
     let (response, ..) = ask(service, &list(gone));
     assert_eq!(
         refusal(&response),
-        "this tracker does not track the file: its operator has to name it"
+        "this tracker does not track the file; add its cascade file there, or start it with --open"
     );
     let view = service.current().view;
     while view.len() > peers / 2 {
