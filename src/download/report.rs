@@ -35,6 +35,8 @@ pub enum WorkerReport {
     Map(u32),
     /// The peer does not know maps.
     NoMap,
+    /// The header of a response has arrived that is one of this network. Said until a block was fetched.
+    Began,
     /// The worker gives up its peer, and ends.
     Failed(Failure, Reason),
 }
@@ -68,6 +70,7 @@ const NO_MAP: u8 = 4;
 const FAILED: u8 = 5;
 const WHOLE_FILE: u8 = 6;
 const WHOLE_FILE_FAILED: u8 = 7;
+const BEGAN: u8 = 8;
 
 const FAILURES: [Failure; 5] = [
     Failure::Unreachable,
@@ -100,6 +103,7 @@ impl Record for Report {
                     WorkerReport::Skipped(block) => (SKIPPED, *block),
                     WorkerReport::Map(block) => (MAP, *block),
                     WorkerReport::NoMap => (NO_MAP, 0),
+                    WorkerReport::Began => (BEGAN, 0),
                     WorkerReport::Failed(_, reason) => (FAILED, reason.number),
                 };
                 bytes.push(kind);
@@ -151,6 +155,7 @@ impl Record for Report {
             SKIPPED => WorkerReport::Skipped(number),
             MAP => WorkerReport::Map(number),
             NO_MAP => WorkerReport::NoMap,
+            BEGAN => WorkerReport::Began,
             FAILED => {
                 let ([failure, reason], code) = rest.split_first_chunk()?;
                 let failure = *FAILURES.get(usize::from(*failure))?;
@@ -193,22 +198,33 @@ impl WorkerOrder {
     }
 }
 
+/// A peer of a tracker's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The operator of the tracker vouches for it.
+    pub good: bool,
+    /// Its place in the list, the first being 0: trackers name those first that they trust most.
+    pub place: u8,
+}
+
 /// What an announcer tells the downloader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// A tracker names this peer.
-    Peer(SocketAddr),
+    Peer(Listed),
     /// The tracker was told that this node is found here.
     Own(SocketAddr),
 }
 
 impl Record for Heard {
     fn encode(&self, bytes: &mut Vec<u8>) {
-        let (own, address) = match self {
-            Self::Peer(address) => (0, address),
-            Self::Own(address) => (1, address),
+        let (kind, address, place) = match self {
+            Self::Peer(listed) => (u8::from(listed.good), &listed.address, listed.place),
+            Self::Own(address) => (OWN, address, 0),
         };
-        bytes.push(own);
+        bytes.push(kind);
         let ip = match address.ip().to_canonical() {
             IpAddr::V4(ip) => ip,
             // Tracker records are IPv4; nothing else is ever found.
@@ -216,21 +232,29 @@ impl Record for Heard {
         };
         bytes.extend_from_slice(&ip.octets());
         bytes.extend_from_slice(&address.port().to_be_bytes());
+        bytes.push(place);
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let [own, a, b, c, d, high, low] = *bytes else {
+        let [kind, a, b, c, d, high, low, place] = *bytes else {
             return None;
         };
         let port = u16::from_be_bytes([high, low]);
         let address = (Ipv4Addr::new(a, b, c, d), port).into();
-        match own {
+        match kind {
             _ if port == 0 => None,
-            0 => Some(Self::Peer(address)),
-            _ => Some(Self::Own(address)),
+            OWN => Some(Self::Own(address)),
+            _ => Some(Self::Peer(Listed {
+                address,
+                good: kind != 0,
+                place,
+            })),
         }
     }
 }
+
+/// What a record of [`Heard`] begins with that is about this node; 0 or 1, whether it is good, in one about a peer.
+const OWN: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -250,6 +274,7 @@ mod tests {
             WorkerReport::Skipped(3),
             WorkerReport::Map(4),
             WorkerReport::NoMap,
+            WorkerReport::Began,
         ] {
             reports.push(Report::Worker(9, report));
         }
@@ -285,7 +310,16 @@ mod tests {
         };
         assert_eq!(WorkerOrder::decode(order.encode()), order);
         let address = "192.0.2.1:80".parse().expect("an address");
-        for heard in [Heard::Peer(address), Heard::Own(address)] {
+        let listed = |good, place| Listed {
+            address,
+            good,
+            place,
+        };
+        for heard in [
+            Heard::Peer(listed(false, 0)),
+            Heard::Peer(listed(true, 199)),
+            Heard::Own(address),
+        ] {
             let mut bytes = Vec::new();
             heard.encode(&mut bytes);
             assert_eq!(Heard::decode(&bytes), Some(heard));

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use crate::download::progress::{Figure, Progress};
-use crate::download::report::Heard;
+use crate::download::report::{Heard, Listed};
 use crate::faults;
 use crate::hash::CascadeHash;
 use crate::net::listen;
@@ -35,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// At most, where a list is as long as it may be and no peer of it can be fetched from: the tracker knows more of them.
 const LONELY_PAUSE: Duration = Duration::from_secs(1);
+/// The most records of a list that are passed on.
+const MOST_TAKEN: usize = 200;
 /// At most, for one who wants to know of newcomers soon.
 const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -257,11 +259,8 @@ impl Announcer<'_> {
             return;
         }
         self.said.clear();
-        for record in records.iter().filter(|record| record.address.port() != 0) {
-            let _ = schedule
-                .file
-                .found
-                .send(&Heard::Peer(record.address.into()));
+        for listed in taken(records) {
+            let _ = schedule.file.found.send(&Heard::Peer(listed));
         }
     }
 
@@ -345,5 +344,45 @@ impl Announcer<'_> {
             self.warned = true;
             log::warn!("tracker {}: {what}", self.tracker.name);
         }
+    }
+}
+
+/// The peers of a list that are passed on: where it is too long, the first half of as many as may be, which the tracker
+/// prefers, and some of the others, which differ each time.
+fn taken(records: &[PeerRecord]) -> Vec<Listed> {
+    let mut places: Vec<usize> = (0..records.len()).collect();
+    fastrand::shuffle(places.get_mut(MOST_TAKEN / 2..).unwrap_or_default());
+    places.truncate(MOST_TAKEN);
+    let listed = places.into_iter().filter_map(|place| {
+        let record = records.get(place)?;
+        Some(Listed {
+            address: record.address.into(),
+            good: record.good,
+            place: place.try_into().unwrap_or(u8::MAX),
+        })
+    });
+    listed.filter(|listed| listed.address.port() != 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_list_the_first_and_a_few_others_are_taken() {
+        let record = |number: u32| PeerRecord {
+            address: SocketAddrV4::new(number.into(), 9000),
+            last_seen: 0,
+            good: number == 0,
+        };
+        let records: Vec<PeerRecord> = (0..5000).map(record).collect();
+        for length in [0, 1, 20, MOST_TAKEN] {
+            assert_eq!(taken(&records[..length]).len(), length);
+        }
+        let (one, other) = (taken(&records), taken(&records));
+        assert_eq!((one.len(), other.len()), (MOST_TAKEN, MOST_TAKEN));
+        assert_eq!(one[..MOST_TAKEN / 2], other[..MOST_TAKEN / 2]);
+        assert_ne!(one, other, "they are the same each time");
+        assert!(one[0].good && one[0].place == 0 && one[MOST_TAKEN - 1].place == u8::MAX);
     }
 }

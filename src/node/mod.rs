@@ -54,6 +54,7 @@ use crate::confine::{Confinement, Role, keeper};
 use crate::daemon::sockets::Listen;
 use crate::events::{Event, Events};
 use crate::exit::Status;
+use crate::net::admission::Admission;
 use crate::server::{Ledger, Limits, Model, limits};
 use crate::status::doors::Doors;
 use crate::status::report::About;
@@ -209,6 +210,7 @@ fn run_in(
     } = world;
     let grace = settings.limits.grace;
     let list = signals.with_deadline(grace, || settings.files.all())??;
+    let admission = Arc::new(Admission::new()?);
     let (about, ledger) = (About::now(&listeners)?, Arc::new(Ledger::new()?));
     let telling = Telling {
         doors,
@@ -238,7 +240,8 @@ fn run_in(
         addresses,
         advertise: settings.sources.advertise,
     };
-    let mut supervisor = Supervisor::new(settings, trackers, peers, place, items, status)?;
+    let mut supervisor =
+        Supervisor::new(settings, trackers, peers, place, items, status, admission)?;
     supervisor.read_list_with(reader);
     supervisor.tell_at(doors);
     if settings.daemon {

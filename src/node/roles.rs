@@ -19,6 +19,7 @@ use crate::confine::{Confinement, Role};
 use crate::download::downloader::{self, Ending, Task};
 use crate::hash::CascadeHash;
 use crate::logging::exit_code;
+use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
 use crate::server::{self, Ledger, Limits};
 use crate::service::blocks::BlocksService;
@@ -172,6 +173,7 @@ pub fn start_downloader(
     peers: &[SocketAddr],
     settings: &Settings,
     limit: Option<&Bucket>,
+    admission: &Arc<Admission>,
 ) -> io::Result<Pid> {
     fork::spawn_role(&item.descriptors(), &[], |signals| {
         let directory = atomic::directory_of(item.data.path());
@@ -195,6 +197,7 @@ pub fn start_downloader(
             progress: &item.progress,
             peers,
             found: item.found.as_ref().map(|(_, receiver)| receiver),
+            admission,
             limit,
             timeout: settings.timeout,
             arrived: item.turn.arrived,

@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::watch::Watchers;
 use crate::confine::{Confinement, Role};
 use crate::download::progress::Progress;
-use crate::download::report::Heard;
+use crate::download::report::{Heard, Listed};
 use crate::hash::CascadeHash;
 use crate::net::address::Advertised;
 use crate::net::reach;
@@ -115,8 +115,10 @@ impl Copies {
         }
         for file in &self.files {
             while let Received::Record(heard) = file.found.1.receive()? {
-                if let Heard::Peer(peer) = heard
-                    && !is_ourselves(peer, own_port, self.advertise)
+                let Heard::Peer(Listed { address: peer, .. }) = heard else {
+                    continue;
+                };
+                if !is_ourselves(peer, own_port, self.advertise)
                     && !self.ledger.has_all(peer.ip(), file.hash)
                 {
                     self.watchers.meet(file.hash, peer, file.blocks);

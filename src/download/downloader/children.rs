@@ -17,6 +17,10 @@ use crate::logging;
 use crate::sys::child::{self, Ended, How};
 use crate::sys::fork;
 
+/// How often a worker connects to a peer that has never answered: some close the connection where they are asked for a
+/// map, and are asked for a block.
+const CONNECTS_TO_STRANGER: u32 = 2;
+
 impl Downloader<'_> {
     pub(super) fn hire(&mut self, id: WorkerId, peer: SocketAddr) -> io::Result<()> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -38,6 +42,7 @@ impl Downloader<'_> {
             limit: self.task.limit,
             reports: &self.sender,
             orders: &read,
+            connects: self.connects(peer),
         };
         let keep = [read.as_fd(), self.sender.as_fd(), data.as_fd()];
         let role = Role::Worker { port: peer.port() };
@@ -66,9 +71,21 @@ impl Downloader<'_> {
         Ok(())
     }
 
+    /// How often a worker may connect to a peer before that has answered.
+    fn connects(&self, peer: SocketAddr) -> u32 {
+        match self.task.peers.contains(&peer) || self.task.admission.has_answered(peer) {
+            true => u32::MAX,
+            false => CONNECTS_TO_STRANGER,
+        }
+    }
+
     /// The life of a child, which is confined first, and only looks at what is present.
     fn confined(&self, role: Role<'_>, life: impl FnOnce() -> u8) -> u8 {
-        let protected = self.task.present.protect().map_err(anyhow::Error::from);
+        let protect = || -> io::Result<()> {
+            self.task.present.protect()?;
+            self.task.admission.protect()
+        };
+        let protected = protect().map_err(anyhow::Error::from);
         match protected.and_then(|()| self.task.confinement.enter(role)) {
             Ok(()) => life(),
             Err(error) => {

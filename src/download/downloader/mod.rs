@@ -110,6 +110,7 @@ impl<'a> Downloader<'a> {
             task.cascade.geometry(),
             |block| task.present.get(block),
             rules,
+            Arc::clone(task.admission),
             random,
         );
         for peer in task.peers {
@@ -243,7 +244,7 @@ impl<'a> Downloader<'a> {
         };
         while let pipe::Received::Record(heard) = found.receive()? {
             let event = match heard {
-                Heard::Peer(address) => Event::Peer(address),
+                Heard::Peer(listed) => Event::Listed(listed),
                 Heard::Own(address) => Event::Own(address),
             };
             self.plan.handle(self.now(), event);

@@ -58,8 +58,10 @@ impl Downloader<'_> {
             return;
         };
         let (now, peer, map) = (self.now(), worker.peer, Arc::clone(&worker.map));
-        if !matches!(report, WorkerReport::Failed(..) | WorkerReport::Skipped(_))
-            && self.said.answered(peer)
+        if matches!(
+            report,
+            WorkerReport::Fetched(_) | WorkerReport::Absent(_) | WorkerReport::Map(_)
+        ) && self.said.answered(peer)
         {
             logging::about(peer, Level::Info, format_args!("{peer} answers now"));
         }
@@ -76,6 +78,7 @@ impl Downloader<'_> {
                 .plan
                 .handle(now, Event::Map(id, block, &map.to_bytes())),
             WorkerReport::NoMap => self.plan.handle(now, Event::NoMap(id)),
+            WorkerReport::Began => self.plan.handle(now, Event::Began(id)),
             WorkerReport::Failed(failure, reason) => {
                 self.complain(peer, failure, reason);
                 self.plan.handle(now, Event::Failed(id, failure));

@@ -1,6 +1,7 @@
 //! What a downloader is told, and what it answers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cascade_file::CascadeFile;
@@ -9,6 +10,7 @@ use crate::download::progress::Progress;
 use crate::download::report::Heard;
 use crate::events::Events;
 use crate::hash::CascadeHash;
+use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
@@ -31,6 +33,8 @@ pub struct Task<'a> {
     pub peers: &'a [SocketAddr],
     /// Peers that announcers hear of; nothing where there is no tracker.
     pub found: Option<&'a Receiver<Heard>>,
+    /// Which peers may be connected to.
+    pub admission: &'a Arc<Admission>,
     /// Bytes per second, over all workers of all files.
     pub limit: Option<&'a Bucket>,
     /// Give up when nothing arrived for this long.

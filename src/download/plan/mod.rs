@@ -5,7 +5,8 @@
 //!
 //! 1. A peer that lied is not asked again. One that cannot be reached is tried again after a while, longer each time.
 //! 2. Workers are spread over the peers: the peer with the fewest gets the next. A further worker for a peer waits
-//!    until the first has had a block from it.
+//!    until the first has had a block from it. Peers that have answered come first; the others are connected to as far
+//!    as [`Admission`] allows, share a few workers, and wait for their next turn when they are silent ([`probing`]).
 //! 3. A worker is given one block until it has proved itself, then as many ahead as keep the connection busy.
 //! 4. Where every peer is known to have everything, blocks are asked for in order, so that the hash of the whole file
 //!    can follow the growing prefix. Otherwise the rarest known block comes first; among equals a random one, but of a
@@ -17,10 +18,12 @@
 //! A download of two blocks from one peer, which the plan is only told of:
 //!
 //! ```
+//! use std::sync::Arc;
 //! use std::time::Duration;
 //!
 //! use cascade::cascade_file::Geometry;
 //! use cascade::download::plan::{Event, Order, Plan, Rules};
+//! use cascade::net::admission::Admission;
 //!
 //! let geometry = Geometry::new(2000, 1000)?;
 //! let rules = Rules {
@@ -31,7 +34,9 @@
 //!     unshared_above: 1 << 20,
 //!     gives_up: true,
 //! };
-//! let mut plan = Plan::new(geometry, |_| false, rules, fastrand::Rng::with_seed(1));
+//! let admission = Arc::new(Admission::new()?);
+//! let random = fastrand::Rng::with_seed(1);
+//! let mut plan = Plan::new(geometry, |_| false, rules, admission, random);
 //! plan.handle(Duration::ZERO, Event::Peer(([192, 0, 2, 1], 9000).into()));
 //!
 //! let mut fetched = Vec::new();
@@ -46,13 +51,18 @@
 //! }
 //! assert!(plan.is_complete());
 //! assert_eq!(fetched, [0, 1]);
-//! # Ok::<(), cascade::cascade_file::FormatError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+mod failures;
+mod probing;
+#[cfg(test)]
+mod probing_tests;
 mod seats;
 mod shares;
 mod state;
@@ -60,12 +70,13 @@ mod state;
 mod swarm_tests;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod types;
 mod work;
 
 use super::blocks::Blocks;
-use super::knowledge::Knowledge;
 use crate::cascade_file::Geometry;
+use crate::net::admission::Admission;
 use state::{Peer, Queued, Worker};
 pub use types::{Event, Failure, Order, Rules, Waste, WorkerId};
 
@@ -73,8 +84,6 @@ pub use types::{Event, Failure, Order, Rules, Waste, WorkerId};
 /// never any good, which takes some eight seconds, and of one that was. Some stop listening for seconds (PROTOCOL §4).
 const GIVEN_UP_UNKNOWN: u32 = 6;
 const GIVEN_UP_KNOWN: u32 = 8;
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// After so many misses in a row a worker without a map pauses before it probes again.
 const MISSES: u32 = 8;
 
@@ -91,14 +100,20 @@ pub struct Plan {
     /// How the others know this node.
     own: Option<SocketAddr>,
     waste: Waste,
+    /// Which peers may be connected to; and how much later it is there than here.
+    admission: Arc<Admission>,
+    ahead: Duration,
+    /// Before this time nobody else is admitted.
+    next_probe: Duration,
 }
 
 impl Plan {
-    /// Plans the download of the blocks for which `present` says no.
+    /// Plans the download of the blocks for which `present` says no. It begins now.
     pub fn new(
         geometry: Geometry,
         present: impl Fn(u32) -> bool,
         rules: Rules,
+        admission: Arc<Admission>,
         mut random: fastrand::Rng,
     ) -> Self {
         let blocks = Blocks::new(geometry.blocks(), present, &mut random);
@@ -112,13 +127,17 @@ impl Plan {
             random,
             own: None,
             waste: Waste::default(),
+            ahead: admission.now(),
+            admission,
+            next_probe: Duration::ZERO,
         }
     }
 
     /// Takes note of what happened at `now`.
     pub fn handle(&mut self, now: Duration, event: Event<'_>) {
         match event {
-            Event::Peer(address) => self.meet(address),
+            Event::Peer(address) => self.meet_named(address),
+            Event::Listed(listed) => self.meet_listed(now, listed),
             Event::Own(address) => self.own = Some(address),
             Event::Fetched(worker, block) => self.fetched(now, worker, block),
             Event::Absent(worker, block) => self.absent(now, worker, block),
@@ -129,22 +148,15 @@ impl Plan {
             }
             Event::Map(worker, block, map) => self.map(now, worker, block, map),
             Event::NoMap(worker) => {
+                self.connected_again(now, worker);
                 if let Some((worker, peer)) = self.worker_and_peer(worker) {
                     worker.asking_map = false;
                     peer.knowledge.no_map();
                 }
             }
+            Event::Began(worker) => self.began(now, worker),
             Event::Failed(worker, failure) => self.failed(now, worker, failure),
-            Event::Died(worker) => {
-                if self
-                    .workers
-                    .get(&worker)
-                    .is_some_and(|worker| !worker.retired)
-                {
-                    self.failed(now, worker, Failure::Ours);
-                }
-                self.workers.remove(&worker);
-            }
+            Event::Died(worker) => self.died(now, worker),
         }
     }
 
@@ -153,6 +165,7 @@ impl Plan {
         if self.is_complete() {
             return self.retire_any();
         }
+        self.share_awaited_blocks(now);
         self.give_work(now)
             .or_else(|| self.free_a_seat(now))
             .or_else(|| self.hire(now))
@@ -221,13 +234,6 @@ impl Plan {
             .is_some_and(|worker| worker.queue.iter().any(|queued| queued.block == block))
     }
 
-    fn meet(&mut self, address: SocketAddr) {
-        let (blocks, maps) = (self.geometry.blocks(), self.rules.maps);
-        self.peers
-            .entry(address)
-            .or_insert_with(|| Peer::new(Knowledge::new(blocks, maps)));
-    }
-
     fn worker_and_peer(&mut self, id: WorkerId) -> Option<(&mut Worker, &mut Peer)> {
         let worker = self.workers.get_mut(&id)?;
         let peer = self.peers.get_mut(&worker.peer)?;
@@ -260,12 +266,14 @@ impl Plan {
             return;
         };
         self.waste.in_vain += u64::from(!self.blocks.set_present(block));
+        self.began(now, id);
         let length = self.geometry.block_length(block) as f64;
         let Some((worker, peer)) = self.worker_and_peer(id) else {
             return;
         };
         peer.fetched += 1;
         peer.failures = 0;
+        peer.turns = 0;
         peer.knowledge.has(block);
         // The block took as long as since it was given, or since the answer before it, whichever is later.
         let seconds = now
@@ -283,6 +291,7 @@ impl Plan {
             return;
         }
         self.waste.in_vain += 1;
+        self.began(now, id);
         let Some((worker, peer)) = self.worker_and_peer(id) else {
             return;
         };
@@ -300,6 +309,7 @@ impl Plan {
         if self.take_from_queue(id, block).is_none() {
             return;
         }
+        self.began(now, id);
         let blocks = &mut self.blocks;
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
@@ -311,59 +321,5 @@ impl Plan {
         worker.last_answer = now;
         peer.failures = 0;
         peer.knowledge.map(now, map, blocks);
-    }
-
-    fn failed(&mut self, now: Duration, id: WorkerId, failure: Failure) {
-        self.give_back(id);
-        let random = self.random.f64();
-        let Some((worker, peer)) = self.worker_and_peer(id) else {
-            return;
-        };
-        worker.retired = true;
-        peer.knowledge.map_unanswered();
-        match failure {
-            Failure::Lied => peer.dropped = true,
-            Failure::UnknownHash => {
-                peer.lacks_file = true;
-                peer.not_before = now + LONGEST_BACKOFF;
-            }
-            // Several workers of a peer that has gone notice it one after the other: that is one failure.
-            _ if now < peer.not_before => {}
-            Failure::Unreachable | Failure::Silent | Failure::Ours => {
-                let backoff = FIRST_BACKOFF * (1 << peer.failures.min(10));
-                peer.failures += 1;
-                peer.not_before = now + backoff.min(LONGEST_BACKOFF).mul_f64(0.75 + random / 2.0);
-            }
-        }
-    }
-
-    /// Puts a worker's blocks back among those that nobody was asked for.
-    fn give_back(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        for queued in std::mem::take(&mut worker.queue) {
-            if !queued.named {
-                self.waste.in_vain += u64::from(self.blocks.is_present(queued.block));
-                self.blocks.released(queued.block);
-            }
-        }
-    }
-
-    fn retire(&mut self, id: WorkerId) -> Order {
-        self.give_back(id);
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.retired = true;
-        }
-        Order::Retire(id)
-    }
-
-    fn retire_any(&mut self) -> Option<Order> {
-        let id = self
-            .workers
-            .iter()
-            .find(|(_, worker)| !worker.retired)
-            .map(|(id, _)| *id)?;
-        Some(self.retire(id))
     }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::work::expected_end;
-use super::{Order, Plan, Worker, WorkerId};
+use super::{Order, Peer, Plan, Worker, WorkerId};
+use crate::net::admission::Admitted;
 
 /// How long a further worker of a peer may wait for its first answer while another is being served.
 const SECOND_SEAT: Duration = Duration::from_secs(2);
@@ -41,6 +42,9 @@ impl Plan {
         if let Some(id) = self.superfluous() {
             return Some(self.retire(id));
         }
+        if let Some(id) = self.end_a_turn(now) {
+            return Some(self.retire(id));
+        }
         if let Some(id) = self.hinders_others(now) {
             return Some(self.retire(id));
         }
@@ -48,7 +52,7 @@ impl Plan {
     }
 
     /// How many workers there may be, if each has another peer.
-    fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         match self.rules.max_workers {
             0 => 0,
             most => most.max(self.rules.spread),
@@ -58,11 +62,10 @@ impl Plan {
     /// One of more workers than there may be (the supervisor has given some to another file): an idle or else the
     /// slowest one.
     fn surplus(&self) -> Option<WorkerId> {
-        let workers = self.workers();
-        if workers <= self.rules.max_workers {
+        let too_many = self.workers() > self.capacity();
+        if !too_many && self.proved_workers() <= self.rules.max_workers {
             return None;
         }
-        let too_many = workers > self.capacity();
         let of_use = |worker: &Worker| (!worker.queue.is_empty(), worker.rate);
         let at_work = self
             .workers
@@ -79,28 +82,47 @@ impl Plan {
     /// Where every seat is taken and another peer waits for one: a worker that has nothing to do, or that had no
     /// answer for too long. The peer of the latter comes last from now on.
     fn hinders_others(&mut self, now: Duration) -> Option<WorkerId> {
-        let waiting = |(_, taken, failures): (SocketAddr, usize, u32)| taken == 0 && failures == 0;
-        if self.workers() < self.capacity() || !self.candidates(now).any(waiting) {
+        if self.workers() < self.capacity() {
             return None;
         }
-        let too_long =
-            STALLED + Duration::from_secs(1) * (self.geometry.block_size() / SLOW) as u32;
-        let idle_for = |worker: &Worker| now.saturating_sub(worker.last_answer.max(worker.hired));
-        let hinders = |worker: &Worker| {
-            let patience = if worker.queue.is_empty() {
-                IDLE
-            } else {
-                too_long
+        let too_long = STALLED + self.time_of_slow_block();
+        let is_late = |worker: &Worker| {
+            let patience = match worker.queue.is_empty() {
+                true => IDLE,
+                false => too_long,
             };
-            !worker.retired && idle_for(worker) > patience
+            let idle_for = now.saturating_sub(worker.last_answer.max(worker.hired));
+            !worker.retired && idle_for > patience
         };
-        let (&id, worker) = self.workers.iter().find(|(_, worker)| hinders(worker))?;
-        let (address, stalled) = (worker.peer, !worker.queue.is_empty());
-        if stalled && let Some(peer) = self.peers.get_mut(&address) {
+        let late = |proved: bool| {
+            let mut workers = self.workers.iter().filter(|(_, worker)| is_late(worker));
+            // Silent ones that have not proved themselves have turns.
+            let late = workers.find(|(_, worker)| match self.is_proved(worker.peer) {
+                true => proved,
+                false => !proved && worker.queue.is_empty(),
+            });
+            late.map(|(id, _)| *id)
+        };
+        let has_room = self.has_room_beside_proved();
+        let id = late(true)
+            .filter(|_| {
+                let mut waiting = self.candidates(now);
+                waiting.any(|(address, taken, failures)| {
+                    taken == 0 && failures == 0 && (has_room || self.is_proved(address))
+                })
+            })
+            .or_else(|| late(false).filter(|_| self.candidates(now).any(|it| it.1 == 0)))?;
+        let (worker, peer) = self.worker_and_peer(id)?;
+        if !worker.queue.is_empty() {
             peer.failures += 1;
             peer.not_before = now + STALLED;
         }
         Some(id)
+    }
+
+    /// How long a block takes on a slow line.
+    pub(super) fn time_of_slow_block(&self) -> Duration {
+        Duration::from_secs(1) * (self.geometry.block_size() / SLOW) as u32
     }
 
     /// Whether others are known to download the file as well. Then a further worker for a peer brings nothing that its
@@ -182,10 +204,19 @@ impl Plan {
     /// More workers would then only keep the hash of the whole file from its share of the processors, and everything
     /// waits for that in the end. While it is not known yet how fast the peers are, that is found out first.
     fn keeps_processors_busy(&self, now: Duration) -> bool {
-        let at_work = || self.workers.values().filter(|worker| !worker.retired);
+        let at_work = || {
+            let workers = self.workers.values().filter(|worker| !worker.retired);
+            workers.filter(|worker| self.is_proved(worker.peer))
+        };
         let rate: f64 = at_work().map(|worker| worker.rate).sum();
         let unknown = |worker: &Worker| now.saturating_sub(worker.hired) < FOUND_OUT;
         at_work().count() >= self.rules.cores && (rate > FAST || at_work().any(unknown))
+    }
+
+    /// Whether it will be known in a moment of another peer whether it answers.
+    fn finds_out(&self, now: Duration) -> bool {
+        self.unproved_workers()
+            .any(|worker| now.saturating_sub(worker.hired) < FOUND_OUT)
     }
 
     /// Peers that could be given a worker now; how many they have, and how often they failed of late.
@@ -193,46 +224,80 @@ impl Plan {
         &self,
         now: Duration,
     ) -> impl Iterator<Item = (SocketAddr, usize, u32)> + '_ {
+        self.candidates_among(now, |_| true)
+    }
+
+    /// The same of those that have proved themselves.
+    fn proved_candidates(
+        &self,
+        now: Duration,
+    ) -> impl Iterator<Item = (SocketAddr, usize, u32)> + '_ {
+        self.candidates_among(now, Peer::is_proved)
+    }
+
+    fn candidates_among<'a>(
+        &'a self,
+        now: Duration,
+        among: impl Fn(&Peer) -> bool + 'a,
+    ) -> impl Iterator<Item = (SocketAddr, usize, u32)> + 'a {
         let mut taken: HashMap<SocketAddr, usize> = HashMap::new();
         for worker in self.workers.values().filter(|worker| !worker.retired) {
             *taken.entry(worker.peer).or_default() += 1;
         }
-        self.peers.iter().filter_map(move |(address, peer)| {
+        let peers = self.peers.iter().filter(move |(_, peer)| among(peer));
+        peers.filter_map(move |(address, peer)| {
+            if peer.dropped || peer.not_before > now {
+                return None;
+            }
             let taken = taken.get(address).copied().unwrap_or(0);
-            let usable = !peer.dropped && peer.not_before <= now && taken < peer.seats;
             let proven = taken == 0 || (peer.fetched > 0 && peer.failures == 0);
-            let useful = peer.knowledge.is_unknown()
-                || self
-                    .blocks
-                    .some_pending(|block| peer.knowledge.may_have(block, now));
-            (usable && proven && useful).then_some((*address, taken, peer.failures))
+            let usable = proven && taken < peer.seats;
+            let useful = || {
+                let may_have = |block| peer.knowledge.may_have(block, now);
+                peer.knowledge.is_unknown() || self.blocks.some_pending(may_have)
+            };
+            (usable && useful()).then_some((*address, taken, peer.failures))
         })
     }
 
-    /// A worker for the peer that has the fewest, and of those for one that failed least.
+    /// A worker for a peer that has proved itself and has none; otherwise for one that has not; otherwise for the proved one
+    /// that has the fewest.
     pub(super) fn hire(&mut self, now: Duration) -> Option<Order> {
-        let workers = self.workers();
-        if workers >= self.capacity() || self.blocks.any_pending().is_none() {
+        if self.workers() >= self.capacity() || self.blocks.any_pending().is_none() {
             return None;
         }
         let rank = |(_, taken, failures): (SocketAddr, usize, u32)| (taken, failures);
-        let best = self.candidates(now).map(rank).min()?;
+        let best = self.proved_candidates(now).map(rank).min();
+        if best.is_none_or(|(taken, _)| taken > 0)
+            && let Some((address, admitted)) = self.probe(now)
+        {
+            return self.hire_for(now, address, admitted);
+        }
+        let best = best?;
         let enough = || {
-            workers >= self.rules.max_workers || self.in_swarm() || self.keeps_processors_busy(now)
+            self.proved_workers() >= self.rules.max_workers
+                || self.in_swarm()
+                || self.finds_out(now)
+                || self.keeps_processors_busy(now)
         };
         if best.0 > 0 && enough() {
             return None;
         }
         let equal: Vec<SocketAddr> = self
-            .candidates(now)
+            .proved_candidates(now)
             .filter(|candidate| rank(*candidate) == best)
             .map(|(address, _, _)| address)
             .collect();
         let address = *equal.get(self.random.usize(..equal.len()))?;
+        let admitted = self.admit(now, address).ok()?;
+        self.hire_for(now, address, admitted)
+    }
+
+    fn hire_for(&mut self, now: Duration, peer: SocketAddr, admitted: Admitted) -> Option<Order> {
         let id = self.next_worker;
         self.next_worker += 1;
-        self.peers.get_mut(&address)?.lacks_file = false;
-        self.workers.insert(id, Worker::new(address, now));
-        Some(Order::Hire(id, address))
+        self.peers.get_mut(&peer)?.lacks_file = false;
+        self.workers.insert(id, Worker::new(peer, admitted, now));
+        Some(Order::Hire(id, peer))
     }
 }

@@ -13,6 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Plan;
 
+/// Among how many other nodes the blocks are shared out.
+const MOST_NODES: usize = 64;
+
 /// The preference among equally rare blocks, for one peer that is asked.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -42,7 +45,9 @@ impl Plan {
             .filter(|(_, peer)| !peer.dropped && !peer.lacks_file && peer.failures == 0)
             .filter(|(_, peer)| !peer.knowledge.has_everything())
             .map(|(address, _)| *address);
+        // Every block is weighed for each of them: a tracker that names thousands must not keep the processor busy.
         let others = downloading
+            .take(MOST_NODES)
             .chain([own])
             .filter(|node| *node != preferred)
             .map(number)

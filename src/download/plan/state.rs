@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::download::knowledge::Knowledge;
+use crate::net::admission::Admitted;
 
 /// The rate of a worker is that of about so many seconds. Responses come in bursts when a lost packet held them up:
 /// what a single one seems to say must not count for much.
@@ -30,6 +31,27 @@ pub(super) struct Peer {
     /// How many connections it was found to serve at once.
     pub(super) seats: usize,
     pub(super) knowledge: Knowledge,
+    /// The user names it.
+    pub(super) named: bool,
+    /// Whether it has answered, whatever it was.
+    pub(super) answered: bool,
+    /// How often it was silent for too long while others waited for their turn.
+    pub(super) turns: u32,
+    /// What trackers say of it.
+    pub(super) listed: Hearsay,
+}
+
+/// What trackers say of a peer.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Hearsay {
+    /// An operator vouches for it.
+    pub(super) good: bool,
+    /// How many lists it was in.
+    pub(super) lists: u32,
+    /// Its first place in one of them.
+    pub(super) place: u8,
+    /// Since when.
+    pub(super) since: Duration,
 }
 
 /// A worker, as far as the plan knows.
@@ -42,6 +64,10 @@ pub(super) struct Worker {
     pub(super) fetched: u64,
     /// When it last had an answer.
     pub(super) last_answer: Duration,
+    /// When an answer began last.
+    pub(super) began: Duration,
+    /// What it may connect with, until it ends.
+    pub(super) admitted: Option<Admitted>,
     /// Bytes a second; 0 while unknown.
     pub(super) rate: f64,
     /// Bytes that were fetched, and the seconds that it took; the past counts as no more than [`MEMORY`].
@@ -63,15 +89,31 @@ impl Peer {
             fetched: 0,
             seats: usize::MAX,
             knowledge,
+            named: false,
+            answered: false,
+            turns: 0,
+            listed: Hearsay::default(),
         }
+    }
+
+    /// Whether it has answered, and has sent a block or at least not been silent since.
+    pub(super) fn is_proved(&self) -> bool {
+        self.answered && (self.fetched > 0 || self.effort() == 0)
+    }
+
+    /// How often it was tried in vain of late.
+    pub(super) fn effort(&self) -> u32 {
+        self.failures.saturating_add(self.turns)
     }
 }
 
 impl Worker {
     /// One that was just hired.
-    pub(super) fn new(peer: SocketAddr, now: Duration) -> Self {
+    pub(super) fn new(peer: SocketAddr, admitted: Admitted, now: Duration) -> Self {
         Self {
             peer,
+            admitted: Some(admitted),
+            began: Duration::ZERO,
             hired: now,
             queue: Vec::new(),
             fetched: 0,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::tests::{admission, listed};
 use super::*;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -33,7 +34,7 @@ struct Swarm {
 }
 
 fn address(number: usize) -> SocketAddr {
-    ([192, 0, 2, 1], 100 + number as u16).into()
+    ([192, 0, 2, 1], 10_000 + number as u16).into()
 }
 
 impl Swarm {
@@ -50,9 +51,9 @@ impl Swarm {
         };
         let node = |number: usize| {
             let random = fastrand::Rng::with_seed(seed * 100 + number as u64);
-            let mut plan = Plan::new(geometry, |_| false, rules, random);
+            let mut plan = Plan::new(geometry, |_| false, rules, admission(), random);
             plan.handle(Duration::ZERO, Event::Own(address(number)));
-            plan.handle(Duration::ZERO, Event::Peer(address(0)));
+            plan.handle(Duration::ZERO, listed(address(0)));
             Node {
                 plan: (number > 0).then_some(plan),
                 has: vec![number == 0; blocks as usize],
@@ -90,7 +91,7 @@ impl Swarm {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let Some(plan) = &mut node.plan else { continue };
             for other in (1..count).filter(|other| *other != number) {
-                plan.handle(self.now, Event::Peer(address(other)));
+                plan.handle(self.now, listed(address(other)));
             }
         }
     }
@@ -102,7 +103,7 @@ impl Swarm {
             match order {
                 Order::Hire(id, peer) => {
                     let link = Link {
-                        from: usize::from(peer.port()) - 100,
+                        from: usize::from(peer.port()) - 10_000,
                         orders: VecDeque::new(),
                         arrived: 0.0,
                     };

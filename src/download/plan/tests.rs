@@ -3,34 +3,52 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::*;
+use crate::download::report::Listed;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 /// More than there are workers.
 pub(super) const CORES: usize = 64;
 
+/// Nobody was connected to yet.
+pub(super) fn admission() -> Arc<Admission> {
+    Arc::new(Admission::new().expect("memory"))
+}
+
+/// What a tracker says of a peer.
+pub(super) fn listed(address: SocketAddr) -> Event<'static> {
+    Event::Listed(Listed {
+        address,
+        good: false,
+        place: 0,
+    })
+}
+
 /// A peer of the simulated network.
 #[derive(Clone)]
-struct Remote {
+pub(super) struct Remote {
     /// Which blocks it has.
-    has: Vec<bool>,
+    pub(super) has: Vec<bool>,
     /// Time per block and connection.
-    pace: Duration,
+    pub(super) pace: Duration,
     /// Whether it knows maps.
-    maps: bool,
+    pub(super) maps: bool,
     /// How many connections it answers at once.
-    seats: usize,
+    pub(super) seats: usize,
     /// What happens instead of an answer.
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
+    /// It tells its map, and nothing else.
+    pub(super) stalls_after_map: bool,
 }
 
 impl Remote {
-    fn complete(blocks: usize, pace: Duration) -> Self {
+    pub(super) fn complete(blocks: usize, pace: Duration) -> Self {
         Self {
             has: vec![true; blocks],
             pace,
             maps: false,
             seats: usize::MAX,
             failure: None,
+            stalls_after_map: false,
         }
     }
 
@@ -44,30 +62,35 @@ impl Remote {
 }
 
 /// A worker of the simulation: its peer, its orders, and when the first of them is answered.
-struct Simulated {
+pub(super) struct Simulated {
     peer: SocketAddr,
     orders: VecDeque<(u32, bool)>,
     busy_until: Option<Duration>,
     no_map_said: bool,
 }
 
-struct Simulation {
-    plan: Plan,
-    now: Duration,
-    remotes: BTreeMap<SocketAddr, Remote>,
-    workers: BTreeMap<WorkerId, Simulated>,
-    fetched: Vec<u32>,
-    requests: usize,
-    order: Vec<(SocketAddr, u32)>,
-    asked: HashSet<SocketAddr>,
+pub(super) struct Simulation {
+    pub(super) plan: Plan,
+    pub(super) now: Duration,
+    pub(super) remotes: BTreeMap<SocketAddr, Remote>,
+    pub(super) workers: BTreeMap<WorkerId, Simulated>,
+    pub(super) fetched: Vec<u32>,
+    pub(super) requests: usize,
+    pub(super) order: Vec<(SocketAddr, u32)>,
+    pub(super) asked: HashSet<SocketAddr>,
 }
 
-fn address(number: u16) -> SocketAddr {
-    ([192, 0, 2, 1], number).into()
+pub(super) fn address(number: u16) -> SocketAddr {
+    ([192, 0, 2, number as u8], 9000).into()
 }
 
 impl Simulation {
-    fn new(blocks: u32, block_size: u64, max_workers: usize, remotes: Vec<Remote>) -> Self {
+    pub(super) fn new(
+        blocks: u32,
+        block_size: u64,
+        max_workers: usize,
+        remotes: Vec<Remote>,
+    ) -> Self {
         let geometry =
             Geometry::new(u64::from(blocks) * block_size, block_size).expect("a geometry");
         let rules = Rules {
@@ -78,14 +101,20 @@ impl Simulation {
             unshared_above: 1 << 20,
             gives_up: true,
         };
-        let mut plan = Plan::new(geometry, |_| false, rules, fastrand::Rng::with_seed(42));
+        let mut plan = Plan::new(
+            geometry,
+            |_| false,
+            rules,
+            admission(),
+            fastrand::Rng::with_seed(42),
+        );
         let remotes: BTreeMap<_, _> = remotes
             .into_iter()
             .enumerate()
             .map(|(number, remote)| (address(number as u16 + 1), remote))
             .collect();
         for peer in remotes.keys() {
-            plan.handle(Duration::ZERO, Event::Peer(*peer));
+            plan.handle(Duration::ZERO, listed(*peer));
         }
         Self {
             plan,
@@ -100,7 +129,7 @@ impl Simulation {
     }
 
     /// Runs until the download is complete or hopeless, at most for so long; says how long it took.
-    fn run(&mut self, at_most: Duration) -> Duration {
+    pub(super) fn run(&mut self, at_most: Duration) -> Duration {
         while !self.plan.is_complete() && !self.plan.is_exhausted() && self.now < at_most {
             self.carry_out_orders();
             self.answer();
@@ -153,11 +182,13 @@ impl Simulation {
         assert!(self.holders(block) <= 2, "at most two requests for a block");
     }
 
+    /// How many workers were given a block, without those for which nobody waits any more.
     fn holders(&self, block: u32) -> usize {
-        self.workers
-            .values()
-            .filter(|worker| worker.orders.iter().any(|(held, _)| *held == block))
-            .count()
+        let holds = |id: &WorkerId| {
+            let queue = self.plan.workers.get(id).map(|worker| &worker.queue);
+            queue.is_some_and(|queue| queue.iter().any(|one| one.block == block && !one.named))
+        };
+        self.workers.keys().filter(|id| holds(id)).count()
     }
 
     fn answer(&mut self) {
@@ -170,7 +201,9 @@ impl Simulation {
                 .range(..id)
                 .filter(|(_, other)| other.peer == worker.peer)
                 .count();
-            if worker.orders.is_empty() || earlier >= remote.seats {
+            let stalls =
+                remote.stalls_after_map && worker.orders.front().is_some_and(|(_, map)| !map);
+            if worker.orders.is_empty() || earlier >= remote.seats || stalls {
                 continue;
             }
             let due = worker.busy_until.unwrap_or(self.now + remote.pace);
@@ -186,6 +219,9 @@ impl Simulation {
         worker.busy_until = None;
         if let Some(failure) = remote.failure {
             self.workers.remove(&id);
+            if failure == Failure::Lied {
+                self.plan.handle(self.now, Event::Began(id));
+            }
             self.plan.handle(self.now, Event::Failed(id, failure));
             self.plan.handle(self.now, Event::Died(id));
             return;
@@ -207,7 +243,7 @@ impl Simulation {
         }
     }
 
-    fn assert_complete(&self) {
+    pub(super) fn assert_complete(&self) {
         assert!(self.plan.is_complete());
         assert!(
             self.fetched.iter().all(|count| *count > 0),

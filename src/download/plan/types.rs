@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::download::reason::ReasonKind;
+use crate::download::report::Listed;
 
 /// The number of a worker; never used twice in a download.
 pub type WorkerId = u32;
@@ -10,8 +11,10 @@ pub type WorkerId = u32;
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A peer is known, by a tracker or by the user.
+    /// The user names this peer.
     Peer(SocketAddr),
+    /// A tracker names this peer.
+    Listed(Listed),
     /// This is the address under which the others know this node.
     Own(SocketAddr),
     /// A worker fetched a block, and it is right and written.
@@ -24,6 +27,8 @@ pub enum Event<'a> {
     Map(WorkerId, u32, &'a [u8]),
     /// The peer does not know maps.
     NoMap(WorkerId),
+    /// The peer has begun to answer, as one of this network does.
+    Began(WorkerId),
     /// The worker can do nothing more with its peer, for this reason, and ends.
     Failed(WorkerId, Failure),
     /// The worker's process is gone.

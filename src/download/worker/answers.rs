@@ -12,6 +12,10 @@ impl Worker<'_> {
             return Ok(());
         };
         let block = sent.order.block;
+        if !self.fetched && self.is_plausible(header, sent) {
+            self.unanswered = None;
+            self.report(WorkerReport::Began)?;
+        }
         match header.status {
             Status::Success | Status::NotPresent if sent.extended => self.lacks_extension()?,
             Status::BadRequest => return self.bad_request(sent),
@@ -53,6 +57,22 @@ impl Worker<'_> {
             _ => return Err(GiveUp::wrong_status(block, header.status)),
         }
         Ok(())
+    }
+
+    /// Whether only a peer of this network sends such a header.
+    fn is_plausible(&self, header: ResponseHeader, sent: Sent) -> bool {
+        let length = header.length;
+        match header.status {
+            Status::Success => {
+                let geometry = self.to.cascade.geometry();
+                length == geometry.block_length(sent.order.block)
+            }
+            Status::Map => sent.extended && [0, self.to.map.map_length() as u64].contains(&length),
+            Status::UnknownHash | Status::NotPresent | Status::NoSuchBlock | Status::BadRequest => {
+                length <= crate::wire::MAX_MESSAGE
+            }
+            _ => false,
+        }
     }
 
     /// Status 4. After a request for the map it means that the peer does not know the extension; after requests that

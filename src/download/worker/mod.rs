@@ -59,6 +59,8 @@ pub struct Assignment<'a> {
     pub reports: &'a Sender<Report>,
     /// Where orders come from; its end is the end of the worker.
     pub orders: &'a File,
+    /// How often it may connect before the peer has answered.
+    pub connects: u32,
 }
 
 /// Works until the orders end or the peer is of no more use; answers the exit status.
@@ -74,6 +76,8 @@ pub fn run(assignment: &Assignment<'_>) -> u8 {
         partial_order: Vec::new(),
         unsent: Vec::new(),
         landing: Landing::new(assignment.cascade, assignment.data),
+        unanswered: Some(0),
+        fetched: false,
     };
     // What has landed is right, whatever came after it.
     match worker
@@ -104,6 +108,10 @@ struct Worker<'a> {
     unsent: Vec<u8>,
     /// Blocks that were received.
     landing: Landing<'a>,
+    /// How often it has connected, while the peer has not answered.
+    unanswered: Option<u32>,
+    /// Whether a block was received.
+    fetched: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -241,6 +249,7 @@ impl Worker<'_> {
             Step::Closed(within_response) => self.connection_ended(within_response),
             Step::Header(header) => self.header(header),
             Step::Block => {
+                self.fetched = true;
                 self.answered();
                 let coming = self.sent.len() + self.waiting.len();
                 if self.landing.is_due(coming) {

@@ -98,7 +98,14 @@ impl Worker<'_> {
         }
     }
 
-    fn connect(&self) -> Result<Connection, GiveUp> {
+    fn connect(&mut self) -> Result<Connection, GiveUp> {
+        if let Some(connects) = &mut self.unanswered {
+            // It may be no peer at all, and wants none of this.
+            if *connects >= self.to.connects {
+                return Err(GiveUp(Failure::Silent, Reason::new(ReasonKind::Closes, 0)));
+            }
+            *connects += 1;
+        }
         let connect = || {
             let stream = TcpStream::connect_timeout(&self.to.peer, CONNECT_TIMEOUT)?;
             stream.set_nodelay(true)?;

@@ -108,8 +108,8 @@ impl<'a> Quest<'a> {
     /// Meets those whom the announcers have found.
     pub fn hear(&mut self) -> io::Result<()> {
         while let Received::Record(heard) = self.found.1.receive()? {
-            if let Heard::Peer(address) = heard {
-                self.meet(address);
+            if let Heard::Peer(listed) = heard {
+                self.meet(listed.address);
             }
         }
         Ok(())

@@ -82,6 +82,7 @@ impl Supervisor<'_> {
                 &self.peers,
                 self.settings,
                 self.download.as_deref(),
+                &self.admission,
             ) {
                 Ok(pid) => Stage::Downloading(pid),
                 Err(error) => {

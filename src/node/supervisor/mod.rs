@@ -30,6 +30,7 @@ use crate::confine::reader::Reader;
 use crate::events::Subject;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
+use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
 use crate::net::listen;
 use crate::server::{Ledger, Limits};
@@ -76,6 +77,8 @@ pub struct Supervisor<'a> {
     doors: Option<&'a mut Doors>,
     retell: bool,
     about: About,
+    /// Which peers may be connected to: all downloads together keep the limits.
+    admission: Arc<Admission>,
     /// The download limit, which all workers keep together.
     download: Option<Arc<Bucket>>,
     listener: Role,
@@ -107,6 +110,7 @@ impl<'a> Supervisor<'a> {
         place: Place,
         items: Vec<Item>,
         status: Status,
+        admission: Arc<Admission>,
     ) -> io::Result<Self> {
         let now = Instant::now();
         let serves = !place.listeners.is_empty();
@@ -119,6 +123,7 @@ impl<'a> Supervisor<'a> {
             settings,
             list: settings.files.clone(),
             reader: None,
+            admission,
             download,
             peers,
             display: Display::new(items.len(), &settings.reporting, &settings.events),
