@@ -243,7 +243,8 @@ fn a_peers_child_and_its_announcer_only_look_at_what_is_present() {
         let network = Network::new();
         let directory = network.scene.directory("attacked");
         // It has half of the file, and so has to serve, to announce and to download.
-        fs::write(directory.join("data"), &network.sample.bytes[..50_000]).expect("a file");
+        let part = network.sample.part(&directory.join("data"));
+        fs::write(part, &network.sample.bytes[..50_000]).expect("a file");
         let peer = network
             .scene
             .cascade("peer")

@@ -6,6 +6,7 @@ between the second and the twelfth second over the limit, and fails where that i
 """
 
 import argparse
+import glob
 import os
 import subprocess
 import sys
@@ -53,7 +54,8 @@ def measure(binary, room, limit, seed_options, get_options):
         process.kill()
         process.wait()
     for number in range(len(gets)):
-        os.unlink(f"{room}/{number}/data.part")
+        for part in parts(room, number):
+            os.unlink(part)
     ratio = (after - before) / (end - begin) / limit
     what = (seed_options or get_options)[0]
     print(f"{what} {limit >> 20} MiB/s, {len(gets)} downloading: {ratio:.3f} of it over {end - begin:.1f} s", flush=True)
@@ -70,12 +72,16 @@ def held(room):
     """Bytes that were written to the data files: their blocks that are not zeros."""
     total = 0
     for number in range(2):
-        path = f"{room}/{number}/data.part"
-        if os.path.exists(path):
+        for path in parts(room, number):
             with open(path, "rb") as file:
                 while block := file.read(BLOCK):
                     total += len(block) * any(block[:64])
     return total
+
+
+def parts(room, number):
+    """The data file of a download while it is incomplete; its name has the beginning of the cascade hash."""
+    return glob.glob(f"{room}/{number}/data.*.part")
 
 
 if __name__ == "__main__":

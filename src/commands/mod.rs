@@ -33,12 +33,16 @@ use crate::config::{self, NotUnderstood, Understood};
 pub use crate::exit::{Status, UsageError};
 use crate::logging::{self, complain};
 pub use crate::output::print;
-use crate::sys::signals;
+use crate::sys::{inherited, init, signals};
 use crate::text::escape_path;
 
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
     logging::start();
+    if let Err(error) = init::leave_pid_1().and_then(|()| inherited::set_right()) {
+        complain(&anyhow::Error::new(error).context("cannot begin"));
+        return Status::Failed.into();
+    }
     // Before anything can go wrong with the command line.
     if std::env::args_os().any(|word| word == "--inetd") && logging::keep_from_client().is_err() {
         return Status::Failed.into();

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::item::Item;
 use crate::daemon::manager;
-use crate::sys::exec::with_default_signals;
+use crate::sys::exec::as_inherited;
 
 /// The path of the data file, absolute: a name that begins with a dash is no option.
 const FILE: &str = "CASCADE_FILE";
@@ -41,6 +41,6 @@ pub fn start(command: &OsStr, item: &Item, events: bool) -> io::Result<Pid> {
         shell.stdout(io::stderr().as_fd().try_clone_to_owned()?);
     }
     // The supervisor reaps whatever ends, this too.
-    let child = with_default_signals(&mut shell).spawn()?;
+    let child = as_inherited(&mut shell).spawn()?;
     Ok(Pid::from_raw(child.id() as i32))
 }

@@ -13,6 +13,8 @@ pub mod epoll;
 pub mod exec;
 pub mod exit;
 pub mod fork;
+pub mod inherited;
+pub mod init;
 pub mod landlock;
 pub mod letters;
 pub mod memory;

@@ -48,7 +48,8 @@ impl Download {
     }
 
     fn held(&self) -> BTreeSet<u64> {
-        self.sample.held(&self.scene.path("data.part"))
+        self.sample
+            .held(&self.sample.part(&self.scene.path("data")))
     }
 }
 
@@ -264,7 +265,7 @@ mod on_demand {
         let ended = in_own_mounts(&download, script, &honest).run();
         let ended = ended.assert_code(0);
         assert!(
-            ended.stdout.contains("status 1 of data.part\n"),
+            ended.stdout.starts_with("status 1 of data.") && ended.stdout.contains(".part\n"),
             "{ended:#?}"
         );
         let full = "no space left on device";
