@@ -69,7 +69,11 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 /// The line of sha256sum(1): hash, two spaces, name; a name with a newline or a backslash in it is escaped, and the
 /// line begins with a backslash then.
 pub fn sum_line(hash: &impl std::fmt::Display, path: &Path) -> Vec<u8> {
-    let name = path.as_os_str().as_bytes();
+    // A name of "-" means standard input to sha256sum.
+    let name = match path.as_os_str().as_bytes() {
+        b"-" => b"./-",
+        name => name,
+    };
     let mut escaped = Vec::with_capacity(name.len());
     for byte in name {
         match byte {
@@ -94,5 +98,6 @@ mod tests {
     fn a_line_of_sha256sum_is_escaped_as_sha256sum_does() {
         assert_eq!(sum_line(&"ab", Path::new("x y")), b"ab  x y\n");
         assert_eq!(sum_line(&"ab", Path::new("x\n\\")), b"\\ab  x\\n\\\\\n");
+        assert_eq!(sum_line(&"ab", Path::new("-")), b"ab  ./-\n");
     }
 }

@@ -189,10 +189,11 @@ fn only_regular_files_are_described() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("directory")).expect("a directory");
     nix::unistd::mkfifo(&sandbox.path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let directory = "it is a directory; name the files in it, or pack it into one (tar -cf)";
     for (name, reason) in [
-        ("directory", "is a directory"),
-        ("directory/", "is a directory"),
-        ("..", "is a directory"),
+        ("directory", directory),
+        ("directory/", directory),
+        ("..", directory),
         ("pipe", "not a regular file"),
         ("/dev/zero", "not a regular file"),
     ] {

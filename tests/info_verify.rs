@@ -22,8 +22,8 @@ fn golden() -> Sandbox {
 
 fn described(name: &str) -> String {
     format!(
-        "file:       {name}\nhash:       {GOLDEN_HASH}\nlength:     1000\nblock size: 64\nblocks:     16\n\
-         data hash:  {GOLDEN_DATA_HASH}\n"
+        "file:         {name}\ncascade hash: {GOLDEN_HASH}\ndata hash:    {GOLDEN_DATA_HASH}\n\
+         length:       1000\nblock size:   64\nblocks:       16\n"
     )
 }
 
@@ -126,10 +126,13 @@ fn cascade_files_that_cannot_be_read_are_errors() {
     let sandbox = golden();
     fs::create_dir(sandbox.path("directory.cascade")).expect("a directory");
     for (name, reason) in [
-        ("none.cascade", "No such file or directory"),
-        ("directory.cascade", "is a directory"),
+        ("none.cascade", ": No such file or directory"),
+        (
+            "directory.cascade",
+            "; it is a directory: name the cascade files in it",
+        ),
     ] {
-        let line = format!("cascade: cannot read {name}: {reason}");
+        let line = format!("cascade: cannot read {name}{reason}");
         sandbox.run(&["info", name]).failed(1, &line);
         sandbox.run(&["verify", name]).failed(1, &line);
     }
@@ -237,7 +240,10 @@ fn data_that_cannot_be_read_are_an_error() {
     fs::create_dir(sandbox.path("directory")).expect("a directory");
     nix::unistd::mkfifo(&sandbox.path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     for (name, reason) in [
-        ("directory", "is a directory"),
+        (
+            "directory",
+            "it is a directory; name the files in it, or pack it into one (tar -cf)",
+        ),
         ("pipe", "not a regular file"),
         ("data/x", "Not a directory"),
     ] {

@@ -32,18 +32,18 @@ pub fn run(options: &Info) -> anyhow::Result<Status> {
 fn describe(path: &Path, cascade: &CascadeFile) -> String {
     let geometry = cascade.geometry();
     format!(
-        "file:       {}\n\
-         hash:       {}\n\
-         length:     {}\n\
-         block size: {}\n\
-         blocks:     {}\n\
-         data hash:  {}\n",
+        "file:         {}\n\
+         cascade hash: {}\n\
+         data hash:    {}\n\
+         length:       {}\n\
+         block size:   {}\n\
+         blocks:       {}\n",
         escape_path(path),
         cascade.hash(),
+        cascade.file_hash(),
         geometry.length(),
         geometry.block_size(),
         geometry.blocks(),
-        cascade.file_hash(),
     )
 }
 

@@ -16,7 +16,7 @@ use crate::download::report::Heard;
 use crate::events::Subject;
 use crate::exit::Status;
 use crate::faults;
-use crate::hash::CascadeHash;
+use crate::hash::{CascadeHash, FileHash};
 use crate::service::blocks::{Onlookers, ServedFile};
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::{Agreement, DataFile, Origin};
@@ -82,6 +82,8 @@ pub struct Item {
     pub named: PathBuf,
     /// Its name on the network.
     pub hash: CascadeHash,
+    /// The hash of its data.
+    pub data_hash: FileHash,
     /// Where the blocks lie.
     pub geometry: Geometry,
     /// The cascade file.
@@ -138,6 +140,7 @@ impl Item {
             name: escape_path(data),
             named: data.into(),
             hash: parsed.hash(),
+            data_hash: parsed.file_hash(),
             geometry,
             meta: Arc::new(meta),
             data: DataFile::open(data, &parsed.hash(), how.follow_links)?,

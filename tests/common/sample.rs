@@ -75,7 +75,8 @@ impl Sample {
 
     /// The line that `get` prints for this file.
     pub fn line(&self, path: &Path) -> String {
-        format!("{}  {}", self.hex(), path.display())
+        let data = hex::encode(Sha256::digest(&self.bytes));
+        format!("{data}  {}", path.display())
     }
 
     /// Writes the cascade file into a directory.

@@ -34,7 +34,7 @@ impl Supervisor<'_> {
         self.settings.tell(Told::Complete(item.hash));
         if !self.settings.daemon && !json && !quiet {
             // A closed pipe is no error: its reader has seen enough, and the file is there.
-            let line = sum_line(&item.hash, item.data.path());
+            let line = sum_line(&item.data_hash, item.data.path());
             if let Err(error) = self.display.aside(|| print_bytes(&line)) {
                 crate::logging::complain(&error);
                 self.status = self.status.max(Status::Failed);
