@@ -96,15 +96,19 @@ impl Conversation {
         let most = blocks.map_or(LONGEST_MAP, |blocks| u64::from(blocks.div_ceil(8)));
         // A peer without the extension sends the block that is named: the last is never longer than another.
         let block = blocks.map_or(0, |blocks| blocks.saturating_sub(1));
-        self.ask(hash, Extension::Map, block.into(), most)
+        self.ask(hash, Extension::Map, block.into(), most, || {})
     }
 
-    /// Asks for the cascade file.
+    /// Asks for the cascade file; calls `heard` when the answer begins.
     ///
     /// # Errors
     /// As [`Conversation::ask_map`].
-    pub fn ask_meta(&mut self, hash: CascadeHash) -> Result<Vec<u8>, Unanswered> {
-        self.ask(hash, Extension::Meta, 0, MAX_META)
+    pub fn ask_meta(
+        &mut self,
+        hash: CascadeHash,
+        heard: impl FnOnce(),
+    ) -> Result<Vec<u8>, Unanswered> {
+        self.ask(hash, Extension::Meta, 0, MAX_META, heard)
     }
 
     fn ask(
@@ -113,12 +117,14 @@ impl Conversation {
         extension: Extension,
         block: u64,
         most: u64,
+        heard: impl FnOnce(),
     ) -> Result<Vec<u8>, Unanswered> {
         let expected = match extension {
             Extension::Map => Status::Map,
             Extension::Meta => Status::Meta,
         };
         let header = self.exchange_headers(hash, extension, block)?;
+        heard();
         match header.status {
             status if status == expected && header.length > most => {
                 Err(Unanswered::TooLong(header.length))

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 
+use nix::sys::eventfd::EventFd;
+
 use super::extension::{Conversation, Unanswered};
 use crate::cascade_file::CascadeFile;
 use crate::hash::CascadeHash;
@@ -36,10 +38,12 @@ pub enum Asked {
     NoCascadeFile = 17,
     /// It sent less than it announced.
     Short = 18,
+    /// It closed the connection, and so does not know the extension, or is no peer.
+    Closed = 19,
 }
 
 impl Asked {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Received,
         Self::Ours,
         Self::Unreachable,
@@ -51,6 +55,7 @@ impl Asked {
         Self::Nonsense,
         Self::NoCascadeFile,
         Self::Short,
+        Self::Closed,
     ];
 
     /// What the end of the process that asked means; one that died is a failure on our side.
@@ -78,7 +83,7 @@ impl Asked {
             Self::Broken => "the connection broke, or it took too long",
             Self::Short => "it sent less than it announced",
             Self::UnknownHash => "it does not have the file",
-            Self::NoExtension => "it does not send cascade files",
+            Self::NoExtension | Self::Closed => "it does not send cascade files",
             Self::WrongHash => "what it sent does not have the hash",
             Self::TooLong => "it announced more than 64 MiB",
             Self::Nonsense => "its answer makes no sense",
@@ -87,9 +92,13 @@ impl Asked {
     }
 }
 
-/// Asks, and writes what is right into `to`.
-pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File) -> Asked {
-    let answer = Conversation::begin(peer).and_then(|mut peer| peer.ask_meta(hash));
+/// Asks, and writes what is right into `to`; says it to `begun` when the answer begins.
+pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File, begun: &EventFd) -> Asked {
+    let heard = || {
+        // It cannot overflow.
+        let _ = begun.write(1);
+    };
+    let answer = Conversation::begin(peer).and_then(|mut peer| peer.ask_meta(hash, heard));
     match answer {
         Ok(bytes) if CascadeHash::of(&bytes) != hash => Asked::WrongHash,
         Ok(bytes) if CascadeFile::parse(&bytes).is_err() => Asked::NoCascadeFile,
@@ -99,7 +108,8 @@ pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File) -> Asked {
         Err(Unanswered::Broken(_)) => Asked::Broken,
         Err(Unanswered::Short) => Asked::Short,
         Err(Unanswered::UnknownHash) => Asked::UnknownHash,
-        Err(Unanswered::NoExtension | Unanswered::Closed) => Asked::NoExtension,
+        Err(Unanswered::NoExtension) => Asked::NoExtension,
+        Err(Unanswered::Closed) => Asked::Closed,
         Err(Unanswered::TooLong(_)) => Asked::TooLong,
         Err(Unanswered::Nonsense(_)) => Asked::Nonsense,
     }

@@ -219,7 +219,9 @@ fn run_in(
         doors,
         source: Arc::new(NodeSource::new(&about, &ledger, &[], &settings.files)),
     };
-    let obtained = metadata::obtain(&list, settings, &trackers, &peers, signals, telling)?;
+    let obtained = metadata::obtain(
+        &list, settings, &trackers, &peers, &admission, signals, telling,
+    )?;
     let (files, status) = match obtained {
         Obtained::Files(files, status) => (files, status),
         Obtained::Stopped(signal) => return Ok(End::Signal(signal)),

@@ -40,6 +40,7 @@ pub fn start_listener(
     settings: &Settings,
     limits: &Limits,
     ledger: &Ledger,
+    admission: &Admission,
 ) -> io::Result<Pid> {
     let mut keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     keep.push(handover.receiving());
@@ -63,7 +64,7 @@ pub fn start_listener(
                 Some(pulse) => pulse.watch(signals)?,
                 None => signals,
             };
-            only_look(items).context("cannot serve")?;
+            only_look(items, admission).context("cannot serve")?;
             settings.confinement.enter(role)?;
             let blocks = BlocksService::new(items.iter().map(Item::served)).with_news(handover);
             let listeners = &place.listeners;
@@ -82,8 +83,9 @@ pub fn start_listener(
     })
 }
 
-/// What is present of the files is for others to say.
-fn only_look(items: &[Item]) -> io::Result<()> {
+/// What is present of the files, and who may be connected to, is for others to say.
+fn only_look(items: &[Item], admission: &Admission) -> io::Result<()> {
+    admission.protect()?;
     items.iter().try_for_each(|item| {
         item.present.protect()?;
         item.stamp.protect()
@@ -96,6 +98,7 @@ pub fn start_announcer(
     place: &Place,
     items: &[Item],
     confinement: &Confinement,
+    admission: &Admission,
 ) -> io::Result<Pid> {
     let found = items.iter().filter_map(|item| item.found.as_ref());
     let listeners = place.listeners.iter().map(AsFd::as_fd);
@@ -115,7 +118,7 @@ pub fn start_announcer(
     });
     let announced: Vec<Announced<'_>> = announced.collect();
     fork::spawn_leaf(&keep, || {
-        let begun = only_look(items).context("cannot announce files");
+        let begun = only_look(items, admission).context("cannot announce files");
         match begun.and_then(|()| ask_one(tracker, confinement)) {
             Ok(()) => announcer::run(tracker, place, announced),
             Err(error) => exit_code(Err(error)),
@@ -129,10 +132,11 @@ pub fn start_fetcher(
     settings: &Settings,
     trackers: &[TrackerAddress],
     peers: &[SocketAddr],
+    admission: &Admission,
 ) -> io::Result<Pid> {
     fork::spawn_role(&[], &[], |signals| {
         fork::reseed();
-        match metadata::obtain_any(files, settings, trackers, peers, &signals) {
+        match metadata::obtain_any(files, settings, trackers, peers, admission, &signals) {
             Ok(true) => fetching::FOUND,
             Ok(false) => fetching::NOTHING,
             Err(error) => {

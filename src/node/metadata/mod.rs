@@ -9,6 +9,7 @@
 //! Nothing that a peer sends is trusted: the process that talks to the peer checks it, and the supervisor hashes it
 //! once more before it writes it beside the data.
 
+mod candidates;
 mod quest;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ use crate::download::metadata::Asked;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::logging::complain;
+use crate::net::admission::Admission;
 use crate::status::doors::Doors;
 use crate::status::service::Source;
 use crate::store::atomic::directory_of;
@@ -44,6 +46,9 @@ use quest::Quest;
 
 /// How long the files whose cascade files are there wait for the others.
 const COURTESY: Duration = Duration::from_secs(60);
+/// Peers that are asked at the same time: for all cascade files together, and for one at least.
+const MOST_ASKED: usize = 32;
+const LEAST_ASKED: usize = 4;
 /// How often is looked at what is due.
 const TICK: Duration = Duration::from_millis(100);
 /// So many announcers may end at the most.
@@ -75,6 +80,7 @@ pub fn obtain(
     settings: &Settings,
     trackers: &[TrackerAddress],
     peers: &[SocketAddr],
+    admission: &Admission,
     signals: &Signals,
     telling: Telling<'_>,
 ) -> anyhow::Result<Obtained> {
@@ -88,6 +94,7 @@ pub fn obtain(
         let mut search = Search {
             settings,
             trackers,
+            admission,
             haste: match there.is_empty() {
                 true => Haste::ForEachOther,
                 false => Haste::ForOthers,
@@ -123,6 +130,7 @@ pub fn obtain_any(
     settings: &Settings,
     trackers: &[TrackerAddress],
     peers: &[SocketAddr],
+    admission: &Admission,
     signals: &Signals,
 ) -> anyhow::Result<bool> {
     let (there, _, quests) = sort(files, peers)?;
@@ -132,6 +140,7 @@ pub fn obtain_any(
     let mut search = Search {
         settings,
         trackers,
+        admission,
         haste: Haste::None,
         quests,
         announcers: Vec::new(),
@@ -223,6 +232,7 @@ enum Haste {
 struct Search<'a> {
     settings: &'a Settings,
     trackers: &'a [TrackerAddress],
+    admission: &'a Admission,
     haste: Haste,
     quests: Vec<Quest<'a>>,
     /// A process for each tracker.
@@ -244,9 +254,10 @@ impl Search<'_> {
             if let Some(Telling { doors, source }) = &mut self.telling {
                 doors.start(source, &self.settings.confinement);
             }
+            let room = (MOST_ASKED / self.quests.len().max(1)).clamp(LEAST_ASKED, MOST_ASKED / 2);
             for quest in &mut self.quests {
                 quest.hear()?;
-                quest.ask_peers(&self.settings.confinement);
+                quest.ask_peers(&self.settings.confinement, self.admission, room);
             }
             self.give_up();
             let is_over = |quest: &Quest<'_>| quest.outcome.is_some();
@@ -306,7 +317,7 @@ impl Search<'_> {
                 self.announcer_ended(number)?;
             }
             for quest in &mut self.quests {
-                quest.answered(pid, Asked::from_end(how));
+                quest.answered(pid, Asked::from_end(how), self.admission);
             }
         }
         Ok(())

@@ -8,9 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 
+use super::candidates::{Asking, Candidates, Peer, PeerState, turn};
 use super::read_capped;
 use crate::confine::{Confinement, Role};
 use crate::download::metadata::{self, Asked};
@@ -20,19 +22,17 @@ use crate::download::report::Heard;
 use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::logging::complain;
+use crate::net::admission::{Admission, Admitted};
 use crate::node::FileSpec;
 use crate::node::announcer::Announced;
 use crate::node::item::found_pipe;
 use crate::store::atomic::{self, Existing};
 use crate::store::bitmap::Bitmap;
+use crate::sys::child;
 use crate::sys::fork;
 use crate::sys::pipe::{Received, Receiver, Sender};
 use crate::text::escape_path;
 
-/// Peers that are asked for one cascade file at the same time.
-const AT_ONCE: usize = 4;
-/// Peers of one file that are remembered: a tracker may name as many as it likes.
-const MOST_PEERS: usize = 1000;
 /// A peer that did not answer is asked again after so long, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -45,31 +45,13 @@ pub(super) struct Quest<'a> {
     hash: CascadeHash,
     /// For messages.
     name: String,
-    peers: Vec<Peer>,
+    peers: Candidates,
     pub found: (Sender<Heard>, Receiver<Heard>),
     /// For announcers: one block, which is present when the search is over.
     present: Bitmap,
     progress: Progress,
     /// How it ended.
     pub outcome: Option<Status>,
-}
-
-/// A peer that may have it.
-struct Peer {
-    address: SocketAddr,
-    state: PeerState,
-    asked: u32,
-    /// Why it has not sent it, when it was asked last.
-    why: Option<&'static str>,
-}
-
-enum PeerState {
-    /// To be asked at this time.
-    Due(Instant),
-    /// This process asks it, and leaves the answer there.
-    Asked(Pid, File),
-    /// It will never be asked again.
-    Dropped,
 }
 
 impl<'a> Quest<'a> {
@@ -79,13 +61,15 @@ impl<'a> Quest<'a> {
             file,
             hash,
             name: escape_path(&file.data),
-            peers: Vec::new(),
+            peers: Candidates::default(),
             found: found_pipe()?,
             present: Bitmap::new(1)?,
             progress: Progress::new()?,
             outcome: None,
         };
-        peers.iter().for_each(|peer| quest.meet(*peer));
+        for peer in peers {
+            quest.peers.meet_named(*peer);
+        }
         Ok(quest)
     }
 
@@ -109,50 +93,51 @@ impl<'a> Quest<'a> {
     pub fn hear(&mut self) -> io::Result<()> {
         while let Received::Record(heard) = self.found.1.receive()? {
             if let Heard::Peer(listed) = heard {
-                self.meet(listed.address);
+                self.peers.meet_listed(listed);
             }
         }
         Ok(())
     }
 
-    fn meet(&mut self, address: SocketAddr) {
-        let known = self.peers.iter().any(|peer| peer.address == address);
-        if !known && self.peers.len() < MOST_PEERS {
-            self.peers.push(Peer {
-                address,
-                state: PeerState::Due(Instant::now()),
-                asked: 0,
-                why: None,
-            });
-        }
-    }
-
-    /// Asks those that are due.
-    pub fn ask_peers(&mut self, confinement: &Confinement) {
-        let now = Instant::now();
-        let asked = |peer: &&Peer| matches!(peer.state, PeerState::Asked(..));
-        let room = AT_ONCE.saturating_sub(self.peers.iter().filter(asked).count());
-        let due = |peer: &&mut Peer| matches!(peer.state, PeerState::Due(at) if at <= now);
+    /// Asks those that are due, this many at the same time.
+    pub fn ask_peers(&mut self, confinement: &Confinement, admission: &Admission, room: usize) {
         if self.outcome.is_some() {
             return;
         }
-        for peer in self.peers.iter_mut().filter(due).take(room) {
+        if self.peers.in_question() >= room {
+            self.end_turns(admission);
+        }
+        while self.peers.in_question() < room {
+            let Some((peer, admitted)) = self.peers.next(admission) else {
+                return;
+            };
             peer.asked += 1;
-            peer.state = match ask(peer.address, self.hash, confinement) {
-                Ok((pid, answer)) => PeerState::Asked(pid, answer),
+            match ask(peer.address, self.hash, confinement, admission, admitted) {
+                Ok(asking) => peer.state = PeerState::Asked(asking),
                 Err(error) => {
                     log::warn!("cannot start a process: {error}");
-                    PeerState::Due(now + FIRST_PAUSE)
+                    peer.state = PeerState::Due(Instant::now() + FIRST_PAUSE);
+                    return;
                 }
-            };
+            }
+        }
+    }
+
+    /// Those that have been silent for their turn have the next one later.
+    fn end_turns(&mut self, admission: &Admission) {
+        while let Some(peer) = self.peers.overdue() {
+            let next = PeerState::Due(Instant::now() + turn(peer.asked));
+            if let PeerState::Asked(asking) = std::mem::replace(&mut peer.state, next) {
+                child::kill(asking.pid);
+                admission.failed(admission.now(), asking.admitted);
+                peer.why = Some("it is silent");
+            }
         }
     }
 
     /// The process that asked a peer ended, if it was one of this search.
-    pub fn answered(&mut self, pid: Pid, asked: Asked) {
-        let is_it =
-            |peer: &&mut Peer| matches!(peer.state, PeerState::Asked(asker, _) if asker == pid);
-        let Some(peer) = self.peers.iter_mut().find(is_it) else {
+    pub fn answered(&mut self, pid: Pid, asked: Asked, admission: &Admission) {
+        let Some(peer) = self.peers.asked_by(pid) else {
             return;
         };
         let pause = FIRST_PAUSE * 2u32.saturating_pow(peer.asked.saturating_sub(1).min(8));
@@ -162,9 +147,13 @@ impl<'a> Quest<'a> {
         } else {
             PeerState::Dropped
         };
-        let PeerState::Asked(_, answer) = std::mem::replace(&mut peer.state, next) else {
+        let PeerState::Asked(asking) = std::mem::replace(&mut peer.state, next) else {
             return;
         };
+        let Asking {
+            answer, admitted, ..
+        } = asking;
+        admit_again(asked, admitted, admission);
         peer.why = Some(asked.describe());
         match asked {
             _ if self.outcome.is_some() => {}
@@ -194,8 +183,8 @@ impl<'a> Quest<'a> {
 
     /// The processes that ask.
     pub fn questioners(&self) -> impl Iterator<Item = Pid> {
-        self.peers.iter().filter_map(|peer| match peer.state {
-            PeerState::Asked(pid, _) => Some(pid),
+        self.peers.iter().filter_map(|peer| match &peer.state {
+            PeerState::Asked(asking) => Some(asking.pid),
             _ => None,
         })
     }
@@ -236,13 +225,41 @@ impl<'a> Quest<'a> {
     }
 }
 
-/// Starts a process that asks a peer; its answer will be in the file.
-fn ask(peer: SocketAddr, hash: CascadeHash, confinement: &Confinement) -> io::Result<(Pid, File)> {
+/// Takes note of what became of a connection.
+fn admit_again(asked: Asked, mut admitted: Admitted, admission: &Admission) {
+    match asked {
+        Asked::Ours => admission.ended(admitted),
+        Asked::Unreachable | Asked::Broken | Asked::Nonsense | Asked::Closed => {
+            admission.failed(admission.now(), admitted);
+        }
+        _ => admission.answered(&mut admitted),
+    }
+}
+
+/// Starts a process that asks a peer.
+fn ask(
+    peer: SocketAddr,
+    hash: CascadeHash,
+    confinement: &Confinement,
+    admission: &Admission,
+    admitted: Admitted,
+) -> io::Result<Asking> {
     let answer = File::from(memfd_create("answer", MFdFlags::MFD_CLOEXEC)?);
+    let begun = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let role = Role::Worker { port: peer.port() };
-    let life = || metadata::ask(peer, hash, &answer) as u8;
-    let pid = fork::spawn_leaf(&[answer.as_fd()], || confinement.confined(role, life))?;
-    Ok((pid, answer))
+    let life = || metadata::ask(peer, hash, &answer, &begun) as u8;
+    let keep = [answer.as_fd(), begun.as_fd()];
+    let pid = fork::spawn_leaf(&keep, || match admission.protect() {
+        Ok(()) => confinement.confined(role, life),
+        Err(_) => Asked::Ours as u8,
+    })?;
+    Ok(Asking {
+        pid,
+        answer,
+        begun,
+        since: Instant::now(),
+        admitted,
+    })
 }
 
 /// Writes an answer beside the data, where it has the hash: the process that left it is not believed.

@@ -38,7 +38,10 @@ impl Supervisor<'_> {
             false => {
                 let trackers: Vec<TrackerAddress> = self.trackers().cloned().collect();
                 let (settings, peers) = (self.settings, &self.peers);
-                Role::started(roles::start_fetcher(&missing, settings, &trackers, peers))
+                let admission = &self.admission;
+                Role::started(roles::start_fetcher(
+                    &missing, settings, &trackers, peers, admission,
+                ))
             }
         };
     }

@@ -328,6 +328,7 @@ impl<'a> Supervisor<'a> {
                     self.settings,
                     &self.limits,
                     &self.ledger,
+                    &self.admission,
                 )
             }));
             self.tell_ready();
@@ -340,6 +341,7 @@ impl<'a> Supervisor<'a> {
                     &self.place,
                     &self.items,
                     confinement,
+                    &self.admission,
                 ));
             }
         }
