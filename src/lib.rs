@@ -55,6 +55,7 @@ pub mod faults;
 pub mod hash;
 pub mod layout;
 pub mod logging;
+pub mod manual;
 pub mod net;
 pub mod node;
 pub mod output;

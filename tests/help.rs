@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cascade::cli::{Cli, PAGES};
-use clap::CommandFactory;
+use cascade::manual::{PAGES as PAGES_WITHIN, page};
 use common::process::Finished;
 use common::scene::Scene;
 
@@ -84,43 +84,76 @@ fn each_page_of_the_manual_is_the_help_of_a_topic() {
 }
 
 #[test]
-fn where_there_is_no_page_a_command_helps_itself() {
+fn where_man_has_no_page_the_program_shows_its_own() {
     let scene = Scene::new();
     let programs = man(&scene, false);
     let nothing = scene.directory("nothing");
-    for command in Cli::command().get_subcommands() {
-        let name = command.get_name();
-        if command.is_hide_set() || name == "help" {
-            continue;
-        }
-        let expected = scene.cascade(name).arg("--help").run();
-        assert_eq!(expected.status.code(), Some(0), "{expected:#?}");
+    let cli = Cli::with_topics();
+    let help = cli.find_subcommand("help").expect("help is a command");
+    let topic = help.get_positionals().next().expect("it takes a topic");
+    for topic in topic.get_possible_values() {
+        let topic = topic.get_name();
         // man finds nothing; there is no man.
         for path in [&programs, &nothing] {
-            let help = scene.cascade("help").arg(name).env("PATH", path).run();
-            assert_eq!(help.status.code(), Some(0), "{help:#?}");
-            assert_eq!(help.stdout, expected.stdout);
+            let help = scene.cascade("help").arg(topic).env("PATH", path).run();
+            let text = help.assert_code(0).stdout;
+            let parts = ["\nNAME\n     cascade", "\nDESCRIPTION\n", "\nSEE ALSO\n"];
+            let is_page = parts.iter().all(|part| text.contains(part));
+            assert!(is_page, "{topic}: {text}");
+            // Examples are as long as they are.
+            let is_prose = |line: &str| line.split_whitespace().count() > 12;
+            let is_long = |line: &&str| line.len() > 80 && is_prose(line);
+            assert_eq!(text.lines().find(is_long), None, "{topic}");
         }
     }
     let summary = scene.cascade("--help").run();
     assert_eq!(scene.cascade("help").run().stdout, summary.stdout);
-    for topic in ["help", "cascade"] {
-        let help = scene.cascade("help").arg(topic).env("PATH", &nothing).run();
-        assert_eq!(help.stdout, summary.stdout);
-    }
 }
 
 #[test]
-fn a_page_without_a_command_that_is_not_found_is_an_error() {
-    let scene = Scene::new();
-    let nothing = scene.directory("nothing");
-    let help = scene.cascade("help").arg("protocol").env("PATH", nothing);
-    let help = help.run();
-    assert_eq!(help.status.code(), Some(1), "{help:#?}");
-    assert_eq!(
-        help.stderr,
-        "cascade: cannot find the manual page cascade-protocol(7); are man and the pages of cascade installed?\n"
-    );
+fn the_pages_that_are_compiled_in_say_what_the_others_do() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let there = fs::read_dir(&pages).expect("the manual").count();
+    assert_eq!(there, PAGES_WITHIN.len(), "each page is compiled in");
+    for (file, _) in PAGES_WITHIN {
+        let mandoc = std::process::Command::new("mandoc")
+            .args(["-T", "ascii", "-O", "width=1000"])
+            .arg(pages.join(file))
+            .output();
+        let Ok(mandoc) = mandoc else {
+            return common::skip("there is no mandoc");
+        };
+        let expected = words(&without_overstrikes(&mandoc.stdout));
+        let (name, section) = file.rsplit_once('.').expect("a section");
+        let page = page(name, Some(section)).expect("a page");
+        assert_eq!(words(&page), expected, "{file}");
+    }
+}
+
+/// The words between the headers; what marks the items of a list is left out, and dashes are dashes.
+fn words(page: &str) -> Vec<String> {
+    let lines: Vec<&str> = page.trim().lines().collect();
+    let mut lines = &lines[1..];
+    if lines.last().is_some_and(|line| line.contains("November")) {
+        lines = &lines[..lines.len() - 1];
+    }
+    let words = lines.iter().flat_map(|line| line.split_whitespace());
+    words
+        .filter(|word| !["*", "+", "o", "-", "--"].contains(word))
+        .map(|word| word.replace('`', "'"))
+        .collect()
+}
+
+/// Text without the backspaces that make it bold or underlined on a printer.
+fn without_overstrikes(text: &[u8]) -> String {
+    let mut plain = String::new();
+    for character in String::from_utf8_lossy(text).chars() {
+        match character {
+            '\u{8}' => _ = plain.pop(),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 #[test]

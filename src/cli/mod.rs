@@ -11,7 +11,7 @@ mod values;
 use std::ffi::OsString;
 
 use clap::builder::PossibleValuesParser;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use daemon::{ConfigOptions, DaemonOptions, LogOptions, StatusOptions};
 pub use local::{Create, Info, Verify};
@@ -47,9 +47,14 @@ const FIRST_STEPS: &str =
     subcommand_required = true,
     arg_required_else_help = false,
     infer_subcommands = false,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    disable_help_flag = true
 )]
 pub struct Cli {
+    /// Print help
+    // The longer form of it explains the values of options, a line each with an empty one between: that is for the manual.
+    #[arg(short, long, global = true, display_order = 998, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -91,7 +96,7 @@ pub const PAGES: [(&str, &str, &str); 5] = [
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Share files: print the line to run elsewhere, and serve until Ctrl-C
+    /// Share files: print the line to run elsewhere, and serve them
     Share(Share),
     /// Make cascade files, which describe data files block by block
     Create(Create),
@@ -144,6 +149,7 @@ mod tests {
         ];
         let Ok(Cli {
             command: Command::Compare(compare),
+            ..
         }) = Cli::try_parse_from(typed)
         else {
             panic!("it can be understood");

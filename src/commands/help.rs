@@ -1,21 +1,21 @@
 //! `cascade help`: the manual page of a topic, as `git help` does it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
-use clap::CommandFactory;
+use anyhow::Context;
 
 use super::Status;
 use crate::cli::{Cli, Help, PAGES};
+use crate::manual;
 use crate::output::{is_coloured, print_bytes};
 
-/// Shows the manual page of the topic; where there is none to show, the summary that the command itself can print.
+/// Shows the manual page of the topic: with man(1), where that has it, otherwise the one that is compiled in.
 ///
 /// # Errors
-/// Where a topic has only a page, and man(1) does not find it.
+/// Where it cannot be written.
 pub fn run(options: &Help) -> anyhow::Result<Status> {
     let Some(topic) = &options.topic else {
         return summary(&["--help"]);
@@ -24,17 +24,38 @@ pub fn run(options: &Help) -> anyhow::Result<Status> {
     if page.is_installed() {
         return Err(page.man(None).exec()).context("cannot run man");
     }
-    match topic.as_str() {
-        "cascade" | "help" => summary(&["--help"]),
-        command if Cli::command().find_subcommand(command).is_some() => {
-            summary(&[command, "--help"])
-        }
-        _ => bail!(
-            "cannot find the manual page {}({}); are man and the pages of cascade installed?",
-            page.name,
-            page.section.unwrap_or_default()
-        ),
+    match manual::page(&page.name, page.section) {
+        Some(text) => show_text(&text).map(|()| Status::Done),
+        None => summary(&[topic, "--help"]),
     }
+}
+
+/// Shows a text on the terminal a screen at a time, where there is what can do that; otherwise prints it.
+fn show_text(text: &str) -> anyhow::Result<()> {
+    let pager = ["MANPAGER", "PAGER"].map(std::env::var_os);
+    let pager = pager.into_iter().flatten().find(|pager| !pager.is_empty());
+    let pager = pager.unwrap_or_else(|| "less".into());
+    if std::io::stdout().is_terminal() {
+        // The shell knows what options and blanks mean in the variable.
+        let mut shell = Command::new("sh");
+        let shell = shell
+            .arg("-c")
+            .arg(&pager)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null());
+        if let Ok(mut child) = shell.spawn() {
+            // A reader that has seen enough ends the pager before it has all.
+            let _ = child
+                .stdin
+                .take()
+                .map(|mut to| to.write_all(text.as_bytes()));
+            // Where there is no pager, the shell says so by its status.
+            if child.wait().is_ok_and(|status| status.code() != Some(127)) {
+                return Ok(());
+            }
+        }
+    }
+    print_bytes(text.as_bytes())
 }
 
 /// What this command line prints, which asks for help.
