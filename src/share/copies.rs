@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::watch::Watchers;
 use crate::confine::{Confinement, Role};
 use crate::download::progress::Progress;
-use crate::download::report::{Heard, Listed};
+use crate::download::report::Heard;
 use crate::hash::CascadeHash;
 use crate::net::address::Advertised;
 use crate::net::reach;
@@ -87,7 +87,7 @@ impl Copies {
             confinement,
             files: counted,
             ledger,
-            watchers: Watchers::default(),
+            watchers: Watchers::new()?,
             lister: None,
             deaths: 0,
         })
@@ -115,13 +115,14 @@ impl Copies {
         }
         for file in &self.files {
             while let Received::Record(heard) = file.found.1.receive()? {
-                let Heard::Peer(Listed { address: peer, .. }) = heard else {
+                let Heard::Peer(listed) = heard else {
                     continue;
                 };
+                let peer = listed.address;
                 if !is_ourselves(peer, own_port, self.advertise)
                     && !self.ledger.has_all(peer.ip(), file.hash)
                 {
-                    self.watchers.meet(file.hash, peer, file.blocks);
+                    self.watchers.meet(file.hash, listed, file.blocks);
                 }
             }
         }

@@ -13,6 +13,7 @@ use super::entries::{Entries, Limits, Number};
 use super::figures::Figures;
 use super::record::CHUNK_RECORDS;
 use crate::hash::CascadeHash;
+use crate::net::admission::ports;
 use crate::sys::passing::{self, Passed};
 use crate::wire::tracker::PeerRecord;
 
@@ -117,12 +118,15 @@ impl Roll {
 
     /// Peers for whose address there is more than a stranger's word: those that registered themselves from there, and
     /// those for which the operator vouches; each with its file, and how many blocks that has. So many of one address,
-    /// and so many in all.
+    /// and so many in all. Ports of other services are none of a peer that nobody vouches for.
     pub fn confirmed(&self, now: u32, per_address: usize, most: usize) -> Vec<Confirmed> {
         let mut of_address: HashMap<Ipv4Addr, usize> = HashMap::new();
         let ids = 0..self.0.number(Number::Chunks).saturating_mul(CHUNK_RECORDS);
         let confirmed = ids.filter_map(|id| self.peer(id, now));
-        let confirmed = confirmed.filter(|(_, peer)| peer.own || peer.record.good);
+        let is_peer = |port| !ports::is_of_another_service(port);
+        let confirmed = confirmed.filter(|(_, peer)| {
+            peer.record.good || (peer.own && is_peer(peer.record.address.port()))
+        });
         let few = confirmed.filter(|(_, peer)| {
             let of_address = of_address.entry(*peer.record.address.ip()).or_default();
             *of_address += 1;
@@ -343,7 +347,7 @@ mod tests {
         let of = |address: [u8; 4], port| SocketAddrV4::new(address.into(), port);
         // Strangers' addresses, and many ports of one's own: all of that before the honest one.
         let liar = IpAddr::from([192, 0, 2, 9]);
-        for port in 1..=8 {
+        for port in 9001..=9008_u16 {
             for address in [[198, 18, 0, 1], [192, 0, 2, 9]] {
                 let file = hash(port as u8 % 4);
                 let subscribed = registry.subscribe(&file, of(address, port), liar, false, 1000);

@@ -25,6 +25,7 @@ use nix::unistd::Pid;
 use super::answers::{Answers, Key};
 use crate::confine::{Confinement, Role};
 use crate::faults;
+use crate::net::admission::{Admission, Admitted};
 use crate::server::Ledger;
 use crate::sys::child::{self, Ended, How};
 use crate::sys::fork;
@@ -66,7 +67,7 @@ impl Survey {
         self.ledger.protect()?;
         confinement.enter(Role::Surveyor)?;
         faults::at("surveyor");
-        let mut surveyor = Surveyor::new(self, roll, confinement);
+        let mut surveyor = Surveyor::new(self, roll, confinement)?;
         loop {
             surveyor.look();
             surveyor.ask();
@@ -85,6 +86,7 @@ struct Surveyor<'a> {
     roll: &'a Roll,
     confinement: &'a Confinement,
     schedule: Schedule,
+    admission: Admission,
     open: Vec<Open>,
     /// When the registry is read next.
     next_look: Instant,
@@ -96,21 +98,23 @@ struct Open {
     pid: Pid,
     since: Instant,
     from: PipeReader,
+    admitted: Admitted,
 }
 
 impl<'a> Surveyor<'a> {
-    fn new(survey: &'a Survey, roll: &'a Roll, confinement: &'a Confinement) -> Self {
+    fn new(survey: &'a Survey, roll: &'a Roll, confinement: &'a Confinement) -> io::Result<Self> {
         let now = Instant::now();
         // A predecessor may have died, or have seen another registry.
         survey.answers.clear();
-        Self {
+        Ok(Self {
             answers: &survey.answers,
             roll,
             confinement,
             schedule: Schedule::new(Answers::places(), survey.per_second, now),
+            admission: Admission::new()?,
             open: Vec::new(),
             next_look: now,
-        }
+        })
     }
 
     /// Reads the registry, if it is time.
@@ -132,7 +136,13 @@ impl<'a> Surveyor<'a> {
     /// Asks the peers whose turn it is.
     fn ask(&mut self) {
         while let Some(question) = self.schedule.next(Instant::now()) {
-            match self.start(&question) {
+            let (now, peer) = (self.admission.now(), question.key.1.into());
+            // The registry names no ports of other services.
+            let Ok(admitted) = self.admission.admit(now, peer, true) else {
+                self.over(question.place, Outcome::NotAsked);
+                continue;
+            };
+            match self.start(&question, admitted) {
                 Ok(open) => self.open.push(open),
                 Err(error) => {
                     log::debug!("cannot ask a peer how much it has: {error}");
@@ -142,19 +152,23 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    fn start(&self, question: &Question) -> io::Result<Open> {
+    fn start(&self, question: &Question, admitted: Admitted) -> io::Result<Open> {
         let (from, to) = io::pipe()?;
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let role = Role::Asker {
             port: question.key.1.port(),
         };
         let life = || question::ask(question, &to);
-        let pid = fork::spawn_leaf(&[to.as_fd()], || self.confinement.confined(role, life))?;
+        let pid = fork::spawn_leaf(&[to.as_fd()], || match self.admission.protect() {
+            Ok(()) => self.confinement.confined(role, life),
+            Err(_) => 1,
+        })?;
         Ok(Open {
             place: question.place,
             pid,
             since: Instant::now(),
             from,
+            admitted,
         })
     }
 
@@ -181,8 +195,10 @@ impl<'a> Surveyor<'a> {
         for ended in child::ended() {
             let Ended { pid, how } = ended?;
             if let Some(index) = self.open.iter().position(|open| open.pid == pid) {
-                let Open { place, from, .. } = self.open.swap_remove(index);
-                let key = self.over(place, question::outcome(from));
+                let open = self.open.swap_remove(index);
+                let outcome = question::outcome(open.from);
+                self.learn(outcome, open.admitted);
+                let key = self.over(open.place, outcome);
                 // By SIGKILL we end those that take too long.
                 if let (Some((_, peer)), How::Killed(signal)) = (key, how)
                     && signal != Signal::SIGKILL
@@ -192,6 +208,14 @@ impl<'a> Surveyor<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of what became of a connection.
+    fn learn(&self, outcome: Outcome, mut admitted: Admitted) {
+        match outcome {
+            Outcome::Said(_) | Outcome::NoExtension => self.admission.answered(&mut admitted),
+            _ => self.admission.failed(self.admission.now(), admitted),
+        }
     }
 
     /// Takes note of what became of a question; answers who had been asked about what.
