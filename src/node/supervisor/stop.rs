@@ -42,8 +42,12 @@ impl Supervisor<'_> {
         alarm::end_after(self.limits.grace + 2 * REST);
         let mut was_said = false;
         while !children.is_empty() {
+            let serves = self
+                .listener
+                .pid()
+                .is_some_and(|pid| children.contains(&pid));
             let is_slow = begun.elapsed() >= REST && !self.limits.grace.is_zero();
-            if is_slow && !std::mem::replace(&mut was_said, true) {
+            if serves && is_slow && !std::mem::replace(&mut was_said, true) {
                 self.say_waiting();
             }
             // A terminal that goes away says so twice: itself, and through its shell.
