@@ -113,6 +113,15 @@ fn what_a_tracker_tells_is_what_happened() {
             "{model}"
         );
         assert_eq!(file["registered"][0]["address"], "127.0.0.1:9");
+        assert_eq!(file["name"], "data", "{model}");
+        let in_words = scene.cascade("status").arg("control").run().assert_code(0);
+        let named = format!("\ndata\n  {}\n", sample.hex());
+        assert!(in_words.stdout.contains(&named), "{in_words:#?}");
+        assert!(get(&page, "/").contains("<h3>data</h3>"), "{model}");
+        assert!(
+            get(&page, "/metrics").contains("{name=\"data\",hash="),
+            "{model}"
+        );
         // The same over HTTP.
         let over_http: Value = serde_json::from_str(&get(&page, "/status.json")).expect("JSON");
         assert_eq!(over_http["connections"], told["connections"], "{model}");

@@ -187,7 +187,7 @@ fn empty_service(options: &Tracker, policy: Policy) -> anyhow::Result<TrackerSer
     let ttl = whole_seconds(options.ttl)?;
     let registry = Registry::new(options.max_peers, ttl, &policy.tracked, RandomState::new())
         .with_context(|| format!("cannot make room for {} peers", options.max_peers))?;
-    let registry = registry.with_blocks(&policy.blocks);
+    let registry = registry.with_descriptions(&policy.described);
     Ok(TrackerService::new(policy, registry))
 }
 

@@ -137,7 +137,7 @@ pub fn run() -> io::Result<()> {
         tracked: Tracked::Named(files().into_iter().collect()),
         good_ips: Default::default(),
         ban_private: false,
-        blocks: Default::default(),
+        described: Default::default(),
     };
     let mut registry = Registry::new(PEERS, TTL, &policy.tracked, RandomState::new())?;
     fill(&mut registry, order.peers)?;

@@ -146,7 +146,7 @@ impl TrackerPlace {
             tracked: Tracked::Named(hashes.iter().copied().collect()),
             good_ips: Default::default(),
             ban_private: false,
-            blocks: Default::default(),
+            described: Default::default(),
         };
         let registry = Registry::new(PEERS, TTL, &policy.tracked, RandomState::new())
             .context("cannot make room for peers")?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Peer, Role, State, Status, Tracker};
+use super::report::{Peer, Role, State, Status, Tracked, Tracker};
 use super::words::role_name;
 
 /// The metrics, as they are written.
@@ -80,10 +80,10 @@ impl Metrics {
             "Peers of a file, by whether the operator vouches for them.",
         );
         for file in files {
-            let hash = ("hash", &*file.hash);
+            let of_file = labels_of(file);
             let (good, others) = (file.good, file.peers.saturating_sub(file.good));
             for (vouched, count) in [("true", good), ("false", others)] {
-                let labels = [hash, ("good", vouched)];
+                let labels = [&of_file[..], &[("good", vouched)]].concat();
                 self.sample("tracker_file_peers", &labels, count.into());
             }
         }
@@ -92,8 +92,11 @@ impl Metrics {
             "Peers that are known to have all of a file.",
         );
         for file in files {
-            let labels = [("hash", &*file.hash)];
-            self.sample("tracker_file_complete_peers", &labels, file.complete.into());
+            self.sample(
+                "tracker_file_complete_peers",
+                &labels_of(file),
+                file.complete.into(),
+            );
         }
     }
 
@@ -151,6 +154,12 @@ impl Metrics {
     }
 }
 
+/// A file: its name, where it is known, and its hash.
+fn labels_of(file: &Tracked) -> Vec<(&'static str, &str)> {
+    let name = file.name.as_deref().map(|name| ("name", name));
+    name.into_iter().chain([("hash", &*file.hash)]).collect()
+}
+
 /// Text as it stands in a label.
 fn escape(text: &str) -> String {
     text.replace('\\', r"\\")
@@ -204,8 +213,12 @@ mod tests {
             "cascade_connections 2",
             "cascade_connections_ended_total{outcome=\"protocol_error\"} 1",
             &format!(
-                "cascade_tracker_file_peers{{hash=\"{}\",good=\"true\"}} 1",
+                "cascade_tracker_file_peers{{name=\"disk \u{1b}\\\"\\\\<b>.img\",hash=\"{}\",good=\"true\"}} 1",
                 "ab".repeat(32)
+            ),
+            &format!(
+                "cascade_tracker_file_complete_peers{{hash=\"{}\"}} 0",
+                "cd".repeat(32)
             ),
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");

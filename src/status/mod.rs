@@ -99,6 +99,7 @@ mod tests {
         ];
         let known = Tracked {
             hash: "ab".repeat(32),
+            name: Some("disk \u{1b}\"\\<b>.img".into()),
             blocks: Some(80),
             peers: 3,
             good: 1,
@@ -107,6 +108,7 @@ mod tests {
         };
         let unknown = Tracked {
             hash: "cd".repeat(32),
+            name: None,
             blocks: None,
             peers: 0,
             good: 0,

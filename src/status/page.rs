@@ -10,7 +10,7 @@ use indicatif::HumanBytes;
 use super::report::{Registered, Status, Tracked, Tracker};
 use super::words::{coarse, in_words, plural, share};
 use crate::service::Outcome;
-use crate::text::{escape_markup, grouped};
+use crate::text::{escape, escape_markup, grouped};
 
 /// Colours, type and layout.
 const STYLE: &str = include_str!("page.css");
@@ -112,10 +112,22 @@ fn files(status: &Status, tracker: &Tracker) -> String {
     format!("<section id=\"files\">\n<h2>Files</h2>\n{none}{shown}{more}</section>\n")
 }
 
+/// What a file is called; where that is not known, its hash.
+fn heading(name: Option<&str>, hash: &str) -> String {
+    let hash = escape_markup(hash);
+    match name {
+        Some(name) => {
+            let name = escape_markup(&escape(name.as_bytes()));
+            format!("<h3>{name}</h3>\n<p class=\"hash\">{hash}</p>\n")
+        }
+        None => format!("<h3>{hash}</h3>\n"),
+    }
+}
+
 fn file(file: &Tracked, now: u64) -> String {
     format!(
-        "<article>\n<h3>{hash}</h3>\n<p>{words}</p>\n{strip}{peers}</article>\n",
-        hash = escape_markup(&file.hash),
+        "<article>\n{name}<p>{words}</p>\n{strip}{peers}</article>\n",
+        name = heading(file.name.as_deref(), &file.hash),
         words = escape_markup(&in_words(file)),
         strip = strip(file),
         peers = peers(file, now),

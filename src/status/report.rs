@@ -175,6 +175,8 @@ pub struct Tracker {
 pub struct Tracked {
     /// Its cascade hash.
     pub hash: String,
+    /// What it is called, where the tracker has the cascade file.
+    pub name: Option<String>,
     /// How many blocks it has, where the tracker has the cascade file.
     pub blocks: Option<u32>,
     /// How many peers are registered for it.

@@ -101,6 +101,7 @@ fn tracked(file: &RollFile, known: impl Fn(CascadeHash, &RollPeer) -> Option<Ans
     let complete = registered.iter().filter(|peer| peer.complete == Some(true));
     Tracked {
         hash: file.hash.to_string(),
+        name: file.name.clone(),
         blocks: file.blocks,
         peers: file.peers,
         good: file.good,

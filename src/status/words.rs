@@ -117,7 +117,12 @@ fn rate(status: &Status) -> String {
 fn tracked(tracker: &Tracker, now: u64) -> Vec<String> {
     let mut lines = Vec::new();
     for file in tracker.files.iter().take(MOST_FILES) {
-        lines.extend([String::new(), escape(file.hash.as_bytes())]);
+        lines.push(String::new());
+        let hash = escape(file.hash.as_bytes());
+        match &file.name {
+            Some(name) => lines.extend([escape(name.as_bytes()), format!("  {hash}")]),
+            None => lines.push(hash),
+        }
         lines.extend(wrapped(&format!("  {}", in_words(file)), 2));
         let shown = file.registered.iter().take(MOST_PEERS);
         lines.extend(shown.map(|peer| registered(file, peer, now)));

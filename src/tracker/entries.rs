@@ -14,6 +14,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::record::{CHUNK_RECORDS, Class, List, Part, RECORD_WORDS, Record};
+use super::registry::Description;
 use super::sequence::Sequence;
 use crate::hash::{CascadeHash, HASH_LEN};
 use crate::net::source::Source;
@@ -31,6 +32,10 @@ const FILE_FLAGS: u32 = 2;
 /// The entry is in use; the file is not tracked any more, and has peers yet.
 const FILE_USED: u64 = 1;
 const FILE_RETIRED: u64 = 2;
+
+/// Words of a name: one byte with its length, and the bytes. A longer one is cut.
+const NAME_WORDS: usize = 16;
+const NAME_BYTES: usize = NAME_WORDS * 8 - 1;
 
 /// Single numbers that readers also need.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +72,8 @@ pub(super) struct Entries {
     chunks: Shared<AtomicU64>,
     files: Shared<AtomicU64>,
     sources: Shared<AtomicU64>,
+    /// The names of files. Those without one take no memory: the pages are not touched.
+    names: Shared<AtomicU64>,
 }
 
 impl Entries {
@@ -83,17 +90,19 @@ impl Entries {
             chunks: Shared::guarded_and_passable(chunks)?,
             files: Shared::guarded_and_passable(files)?,
             sources: Shared::guarded_and_passable(sources)?,
+            names: Shared::guarded_and_passable(limits.words_of_names())?,
         })
     }
 
     /// The descriptors from which another process maps the same tables for reading, with [`Entries::passed`].
-    pub fn descriptors(&self) -> Option<[BorrowedFd<'_>; 5]> {
+    pub fn descriptors(&self) -> Option<[BorrowedFd<'_>; 6]> {
         Some([
             self.sequence.descriptor()?,
             self.numbers.descriptor()?,
             self.chunks.descriptor()?,
             self.files.descriptor()?,
             self.sources.descriptor()?,
+            self.names.descriptor()?,
         ])
     }
 
@@ -101,9 +110,9 @@ impl Entries {
     ///
     /// # Errors
     /// Where they are none of this size.
-    pub fn passed(limits: Limits, descriptors: [OwnedFd; 5]) -> io::Result<Self> {
+    pub fn passed(limits: Limits, descriptors: [OwnedFd; 6]) -> io::Result<Self> {
         let words = limits.words();
-        let [sequence, numbers, chunks, files, sources] = descriptors;
+        let [sequence, numbers, chunks, files, sources, names] = descriptors;
         Ok(Self {
             sequence: Sequence::passed(sequence)?,
             limits,
@@ -111,6 +120,7 @@ impl Entries {
             chunks: Shared::passed(chunks, words[1])?,
             files: Shared::passed(files, words[2])?,
             sources: Shared::passed(sources, words[3])?,
+            names: Shared::passed(names, limits.words_of_names())?,
         })
     }
 
@@ -232,7 +242,42 @@ impl Entries {
         u32::try_from((self.about_file(id) >> FILE_FLAGS).checked_sub(1)?).ok()
     }
 
-    pub fn set_blocks(&self, id: u32, blocks: Option<u32>) {
+    /// Sets what is known of a file.
+    pub fn set_description(&self, id: u32, description: Option<&Description>) {
+        self.set_blocks(id, description.map(|description| description.blocks));
+        self.set_name(id, description.map_or("", |description| &description.name));
+    }
+
+    /// The name of a file, where one is known.
+    pub fn name(&self, id: u32) -> Option<String> {
+        let at = id as usize * NAME_WORDS;
+        let words = (at..at + NAME_WORDS).map(|at| load(&self.names, at).to_ne_bytes());
+        let bytes: Vec<u8> = words.flatten().collect();
+        let (length, bytes) = bytes.split_first()?;
+        let name = bytes
+            .get(..usize::from(*length))
+            .filter(|name| !name.is_empty())?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+
+    fn set_name(&self, id: u32, name: &str) {
+        let at = id as usize * NAME_WORDS;
+        // What was never touched stays so.
+        if name.is_empty() && load(&self.names, at) == 0 {
+            return;
+        }
+        let ends = (0..=name.len().min(NAME_BYTES)).rev();
+        let end = ends.into_iter().find(|end| name.is_char_boundary(*end));
+        let name = &name[..end.unwrap_or(0)];
+        let mut bytes = [0; NAME_WORDS * 8];
+        bytes[0] = name.len() as u8;
+        bytes[1..=name.len()].copy_from_slice(name.as_bytes());
+        for (word, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            store(&self.names, at + word, u64::from_ne_bytes(*bytes));
+        }
+    }
+
+    fn set_blocks(&self, id: u32, blocks: Option<u32>) {
         let flags = self.about_file(id) & (FILE_USED | FILE_RETIRED);
         let blocks = blocks.map_or(0, |blocks| u64::from(blocks) + 1);
         self.set_about_file(id, blocks << FILE_FLAGS | flags);
@@ -274,7 +319,11 @@ impl Limits {
         capacity.saturating_add(1)
     }
 
-    /// The sizes of the tables.
+    fn words_of_names(&self) -> usize {
+        self.files as usize * NAME_WORDS
+    }
+
+    /// The sizes of the tables, but for the names.
     fn words(&self) -> [usize; 4] {
         [
             Number::PerHash as usize + 1,

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::registry::Tracked;
+use super::registry::{Description, Tracked};
 use crate::hash::CascadeHash;
 use crate::wire::tracker::PeerRecord;
 
@@ -33,8 +33,8 @@ pub struct Policy {
     pub good_ips: BTreeSet<Ipv4Addr>,
     /// Whether private addresses are refused.
     pub ban_private: bool,
-    /// How many blocks the files have whose cascade files are there.
-    pub blocks: BTreeMap<CascadeHash, u32>,
+    /// What is known of the files whose cascade files are there.
+    pub described: BTreeMap<CascadeHash, Description>,
 }
 
 /// Why a request is refused. The message is sent to the client.
@@ -149,7 +149,7 @@ mod tests {
             tracked: Tracked::Named([HASH].into()),
             good_ips: [[192, 0, 2, 1].into()].into(),
             ban_private: false,
-            blocks: BTreeMap::new(),
+            described: BTreeMap::new(),
         }
     }
 

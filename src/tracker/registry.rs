@@ -72,6 +72,15 @@ impl fmt::Display for Tracked {
     }
 }
 
+/// What a cascade file says of a file, for status reports only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// How many blocks it has.
+    pub blocks: u32,
+    /// What it is called here.
+    pub name: String,
+}
+
 /// The registry, in its owner's process.
 #[derive(Debug)]
 pub struct Registry {
@@ -83,8 +92,8 @@ pub struct Registry {
     retired: BTreeSet<u32>,
     /// Where the next sweep continues.
     cursor: u32,
-    /// The number of blocks of each file, where it is known.
-    blocks: BTreeMap<CascadeHash, u32>,
+    /// What is known of files.
+    described: BTreeMap<CascadeHash, Description>,
 }
 
 impl Registry {
@@ -116,7 +125,7 @@ impl Registry {
             free_sources: FreeList::new(Limits::sources(shares.capacity)),
             retired: BTreeSet::new(),
             cursor: 0,
-            blocks: BTreeMap::new(),
+            described: BTreeMap::new(),
         };
         let per_hash = Number::PerHash;
         registry.tables.set_number(per_hash, shares.per_hash);
@@ -159,19 +168,19 @@ impl Registry {
         true
     }
 
-    /// The same, where it is known how many blocks these files have.
-    pub fn with_blocks(mut self, blocks: &BTreeMap<CascadeHash, u32>) -> Self {
-        self.describe(blocks);
+    /// The same, where this is known of files.
+    pub fn with_descriptions(mut self, described: &BTreeMap<CascadeHash, Description>) -> Self {
+        self.describe(described);
         self
     }
 
-    /// Sets how many blocks files have, for status reports only.
-    pub fn describe(&mut self, blocks: &BTreeMap<CascadeHash, u32>) {
-        self.blocks = blocks.clone();
+    /// Sets what is known of files, for status reports only.
+    pub fn describe(&mut self, described: &BTreeMap<CascadeHash, Description>) {
+        self.described = described.clone();
         let tables = Arc::clone(&self.tables);
         let _writing = tables.sequence.write();
         for file in self.files() {
-            tables.set_blocks(file, blocks.get(&tables.file(file)).copied());
+            tables.set_description(file, described.get(&tables.file(file)));
         }
     }
 
@@ -308,7 +317,7 @@ impl Registry {
         let tables = &self.tables;
         let id = self.free_files.take(|id| tables.free_file_after(id))?;
         tables.set_file(id, hash);
-        tables.set_blocks(id, self.blocks.get(hash).copied());
+        tables.set_description(id, self.described.get(hash));
         tables.by_hash.insert(tables.hash_of_file(hash), id);
         Some(id)
     }

@@ -26,6 +26,8 @@ pub struct Roll(pub(super) Arc<Entries>);
 pub struct RollFile {
     /// Its name on the network.
     pub hash: CascadeHash,
+    /// What it is called here, where that is known.
+    pub name: Option<String>,
     /// How many blocks it has, where that is known.
     pub blocks: Option<u32>,
     /// How many peers are registered for it that have not expired.
@@ -151,6 +153,7 @@ impl Roll {
         }
         let empty = |file| RollFile {
             hash: self.0.file(file),
+            name: self.0.name(file),
             blocks: self.0.blocks(file),
             peers: 0,
             good: 0,
@@ -217,7 +220,7 @@ impl Roll {
         };
         let words = <[[u8; 4]; WORDS]>::try_from(words).map_err(|_| nonsense())?;
         let [capacity, chunks, files, ttl, open] = words.map(u32::from_ne_bytes);
-        let descriptors = <[OwnedFd; 5]>::try_from(passed.descriptors).map_err(|_| nonsense())?;
+        let descriptors = <[OwnedFd; 6]>::try_from(passed.descriptors).map_err(|_| nonsense())?;
         let limits = Limits {
             capacity,
             chunks,
@@ -232,7 +235,7 @@ impl Roll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tracker::registry::{Registry, Tracked};
+    use crate::tracker::registry::{Description, Registry, Tracked};
     use std::hash::RandomState;
     use std::os::fd::AsFd;
 
@@ -269,7 +272,12 @@ mod tests {
     #[test]
     fn all_files_that_are_named_are_there_those_with_the_most_peers_first() {
         let named = Tracked::Named([1, 2, 3].map(hash).into());
-        let mut registry = registry(&named).with_blocks(&[(hash(1), 80), (hash(9), 7)].into());
+        let described = [(1, 80), (9, 7)].map(|(file, blocks)| {
+            let name = "é".repeat(file as usize * 100);
+            (hash(file), Description { blocks, name })
+        });
+        let described_before = described.into();
+        let mut registry = registry(&named).with_descriptions(&described_before);
         register(&mut registry, 1, 2, 1000);
         register(&mut registry, 2, 9, 1000);
         let roll = registry.view().roll();
@@ -286,6 +294,29 @@ mod tests {
                 (hash(3), None, 0, 0)
             ]
         );
+        // A long name is cut between two characters.
+        let name = |file: &RollFile| file.name.as_ref().map(|name| name.chars().count());
+        assert_eq!(
+            files.iter().map(name).collect::<Vec<_>>(),
+            [None, Some(63), None]
+        );
+        registry.describe(
+            &[(
+                hash(2),
+                Description {
+                    blocks: 9,
+                    name: "x".into(),
+                },
+            )]
+            .into(),
+        );
+        let names: Vec<_> = roll
+            .files(1030, MOST)
+            .into_iter()
+            .map(|file| file.name)
+            .collect();
+        assert_eq!(names, [Some("x".into()), None, None]);
+        registry.describe(&described_before);
         assert!(files[1].registered[0].record.good && files[1].registered[0].own);
         assert_eq!(files[1].registered.len(), 2);
         assert_eq!((roll.tracked(), roll.figures().peers), (3, 11));

@@ -170,7 +170,7 @@ fn tracker_service() -> TrackerService {
             .map(|(peer, ..)| *peer.ip())
             .collect(),
         ban_private: true,
-        blocks: Default::default(),
+        described: Default::default(),
     };
     let mut registry =
         Registry::new(256, 1800, &policy.tracked, RandomState::new()).expect("memory");

@@ -38,9 +38,9 @@ pub fn policy(options: &Tracker, open: Open<'_>) -> anyhow::Result<Policy> {
         tracked,
         good_ips: options.good_ip.iter().copied().collect(),
         ban_private: options.ban_private,
-        blocks: named
+        described: named
             .into_iter()
-            .filter_map(|(hash, blocks)| Some((hash, blocks?)))
+            .filter_map(|(hash, description)| Some((hash, description?)))
             .collect(),
     })
 }

@@ -137,12 +137,12 @@ impl Owner {
     /// of the old one keep seeing that.
     pub fn adopt(&mut self, policy: &Policy, now: u32) -> io::Result<View> {
         if self.registry.track(&policy.tracked) {
-            self.registry.describe(&policy.blocks);
+            self.registry.describe(&policy.described);
             self.to_review = self.registry.extent();
         } else {
             let before = self.registry.view();
             let successor = self.registry.successor(&policy.tracked)?;
-            self.registry = successor.with_blocks(&policy.blocks);
+            self.registry = successor.with_descriptions(&policy.described);
             for registration in before.registrations() {
                 // What is refused is not allowed any more.
                 let _ = self.restore(&Saved::from(registration), policy, now);

@@ -19,7 +19,7 @@ fn service() -> TrackerService {
         tracked: Tracked::Named([HASH].into()),
         good_ips: [[192, 0, 2, 1].into()].into(),
         ban_private: false,
-        blocks: Default::default(),
+        described: Default::default(),
     };
     let registry = Registry::new(64, 1800, &policy.tracked, RandomState::new()).expect("memory");
     TrackerService::new(policy, registry)
@@ -221,7 +221,7 @@ fn filled(peers: u32) -> TrackerService {
         tracked: Tracked::Named(files.iter().copied().collect()),
         good_ips: Default::default(),
         ban_private: false,
-        blocks: Default::default(),
+        described: Default::default(),
     };
     let mut registry =
         Registry::new(peers, 1800, &policy.tracked, RandomState::new()).expect("memory");
@@ -277,7 +277,7 @@ fn adopt_another(service: &TrackerService) -> Vec<Duration> {
         tracked: Tracked::Named(kept.chain(new).collect()),
         good_ips: [[10, 0, 0, 1].into()].into(),
         ban_private: false,
-        blocks: Default::default(),
+        described: Default::default(),
     };
     let gone = *files.iter().nth(1).expect("a file");
     let peers = before.view.len();
