@@ -45,7 +45,7 @@ ARCH    := $(firstword $(subst -, ,$(HOST)))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export SOURCE_DATE_EPOCH
 
-.PHONY: help build demo check lint bench fuzz scale soak swarm limits install install-strip uninstall deb dist units-check systemd-check package-check try clean
+.PHONY: help build demo check lint bench fuzz scale soak swarm rtt limits install install-strip uninstall deb dist units-check systemd-check package-check try clean
 
 build: ## a release build, and its completions (the default)
 	$(CARGO) build --release
@@ -70,6 +70,11 @@ check: ## all tests
 bench: build ## transfers beside other programs and a floor: five minutes
 	$(CARGO) build --release --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET_DIR)/floor
 	python3 benches/transfer/bench.py --binary $(BINARY) --floor $(TARGET_DIR)/floor/$(HOST)/release/floor $(BENCH)
+
+# One peer at a distance, beside curl, in network namespaces of its own (root). RTT="--rtt 300 --times 1" is quick;
+# benches/rtt/rtt.py --help has the rest.
+rtt: build ## one peer at a distance beside curl (root): twenty minutes
+	python3 benches/rtt/rtt.py --binary $(BINARY) $(RTT)
 
 # A swarm behind slow uplinks, in network namespaces of its own (root). SWARM="--size 64 --only map" is quick;
 # benches/swarm/lab.py --help has the rest.

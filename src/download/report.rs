@@ -1,9 +1,11 @@
 //! What workers tell the downloader, and what it tells them: small fixed-size records through pipes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::plan::{Failure, WorkerId};
 use super::reason::{Reason, ReasonKind};
+use super::worker::path::Path;
 use crate::hash::{FileHash, HASH_LEN};
 use crate::sys::record::Record;
 use crate::wire::peer::Status;
@@ -37,6 +39,8 @@ pub enum WorkerReport {
     NoMap,
     /// The header of a response has arrived that is one of this network. Said until a block was fetched.
     Began,
+    /// The path to the peer, whenever it has changed.
+    Path(Path),
     /// The worker gives up its peer, and ends.
     Failed(Failure, Reason),
 }
@@ -71,6 +75,7 @@ const FAILED: u8 = 5;
 const WHOLE_FILE: u8 = 6;
 const WHOLE_FILE_FAILED: u8 = 7;
 const BEGAN: u8 = 8;
+const PATH: u8 = 9;
 
 const FAILURES: [Failure; 5] = [
     Failure::Unreachable,
@@ -93,6 +98,14 @@ impl Record for Report {
             }
             Self::Worker(worker, report) => {
                 let (kind, number) = match report {
+                    WorkerReport::Path(path) => {
+                        bytes.push(PATH);
+                        bytes.extend_from_slice(&worker.to_ne_bytes());
+                        let micros = path.round_trip.as_micros() as u64;
+                        bytes.extend_from_slice(&micros.to_ne_bytes());
+                        bytes.extend_from_slice(&path.bytes.to_ne_bytes());
+                        return;
+                    }
                     WorkerReport::Fetched(blocks) => {
                         bytes.push(FETCHED);
                         bytes.extend_from_slice(&worker.to_ne_bytes());
@@ -144,6 +157,14 @@ impl Record for Report {
             return rest
                 .is_empty()
                 .then_some(Self::Worker(WorkerId::from_ne_bytes(*worker), report));
+        }
+        if *kind == PATH {
+            let (micros, bytes) = rest.split_first_chunk()?;
+            let report = WorkerReport::Path(Path {
+                round_trip: Duration::from_micros(u64::from_ne_bytes(*micros)),
+                bytes: u64::from_ne_bytes(bytes.try_into().ok()?),
+            });
+            return Some(Self::Worker(WorkerId::from_ne_bytes(*worker), report));
         }
         let (number, rest) = rest.split_first_chunk()?;
         let (worker, number) = (
@@ -275,6 +296,10 @@ mod tests {
             WorkerReport::Map(4),
             WorkerReport::NoMap,
             WorkerReport::Began,
+            WorkerReport::Path(Path {
+                round_trip: Duration::from_micros(1234),
+                bytes: 1 << 33,
+            }),
         ] {
             reports.push(Report::Worker(9, report));
         }

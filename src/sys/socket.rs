@@ -1,10 +1,11 @@
-//! `accept4(2)` with flags that `std` does not set, `read(2)` into uninitialised memory, `send(2)`, and a socket option
+//! `accept4(2)` with flags that `std` does not set, `read(2)` into uninitialised memory, `send(2)`, and socket options
 //! that nix lacks.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage};
@@ -54,6 +55,31 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     remote
         .map(|remote| (stream, remote))
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// The round trip to the other end of a TCP connection, smoothed, as the kernel has it.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn round_trip(socket: &impl AsFd) -> io::Result<Duration> {
+    // SAFETY: all-zero bytes are a value of this plain C structure.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the structure and its length outlive the call, which writes no more than this length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(Duration::from_micros(info.tcpi_rtt.into()))
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Limits the unsent data in the socket's send buffer (`TCP_NOTSENT_LOWAT`): with more than that it does not poll

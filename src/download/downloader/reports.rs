@@ -79,6 +79,7 @@ impl Downloader<'_> {
                 .handle(now, Event::Map(id, block, &map.to_bytes())),
             WorkerReport::NoMap => self.plan.handle(now, Event::NoMap(id)),
             WorkerReport::Began => self.plan.handle(now, Event::Began(id)),
+            WorkerReport::Path(path) => self.plan.handle(now, Event::Path(id, path)),
             WorkerReport::Failed(failure, reason) => {
                 self.complain(peer, failure, reason);
                 self.plan.handle(now, Event::Failed(id, failure));

@@ -7,7 +7,8 @@
 //! 2. Workers are spread over the peers: the peer with the fewest gets the next. A further worker for a peer waits
 //!    until the first has had a block from it. Peers that have answered come first; the others are connected to as far
 //!    as [`Admission`] allows, share a few workers, and wait for their next turn when they are silent ([`probing`]).
-//! 3. A worker is given one block until it has proved itself, then as many ahead as keep the connection busy.
+//! 3. A worker is given one block until it has proved itself, then as many ahead as keep the connection busy, however
+//!    long the path to the peer is: the worker measures how much is under way on it.
 //! 4. Where every peer is known to have everything, blocks are asked for in order, so that the hash of the whole file
 //!    can follow the growing prefix. Otherwise the rarest known block comes first; among equals a random one, but of a
 //!    peer that has everything one that falls to this node ([`shares`]): no two should take the same block from a seed.
@@ -60,6 +61,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod failures;
+#[cfg(test)]
+mod path_tests;
 mod probing;
 #[cfg(test)]
 mod probing_tests;
@@ -155,6 +158,11 @@ impl Plan {
                 }
             }
             Event::Began(worker) => self.began(now, worker),
+            Event::Path(worker, path) => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.path = path;
+                }
+            }
             Event::Failed(worker, failure) => self.failed(now, worker, failure),
             Event::Died(worker) => self.died(now, worker),
         }

@@ -10,6 +10,8 @@ use crate::net::admission::Admitted;
 
 /// How long a further worker of a peer may wait for its first answer while another is being served.
 const SECOND_SEAT: Duration = Duration::from_secs(2);
+/// Connecting, the map and a block take so many round trips; one may be lost.
+const ROUND_TRIPS: u32 = 4;
 /// How long a worker may have nothing to do while another peer waits for its seat.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long a worker may have no answer while another peer waits for its seat: this, and the time of a block at the
@@ -165,7 +167,7 @@ impl Plan {
                     && waited
                         > Duration::from_secs_f64(
                             8.0 * self.geometry.block_size() as f64 / other.rate.max(1.0),
-                        )
+                        ) + ROUND_TRIPS * other.path.round_trip
             })
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::download::knowledge::Knowledge;
+use crate::download::worker::path::Path;
 use crate::net::admission::Admitted;
 
 /// The rate of a worker is that of about so many seconds. Responses come in bursts when a lost packet held them up:
@@ -72,6 +73,8 @@ pub(super) struct Worker {
     pub(super) rate: f64,
     /// Bytes that were fetched, and the seconds that it took; the past counts as no more than [`MEMORY`].
     pub(super) measured: (f64, f64),
+    /// The path to the peer.
+    pub(super) path: Path,
     pub(super) misses: u32,
     pub(super) paused_until: Duration,
     pub(super) asking_map: bool,
@@ -120,6 +123,7 @@ impl Worker {
             last_answer: Duration::ZERO,
             rate: 0.0,
             measured: (0.0, 0.0),
+            path: Path::default(),
             misses: 0,
             paused_until: Duration::ZERO,
             asking_map: false,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::download::reason::ReasonKind;
 use crate::download::report::Listed;
+use crate::download::worker::path::Path;
 
 /// The number of a worker; never used twice in a download.
 pub type WorkerId = u32;
@@ -29,6 +30,8 @@ pub enum Event<'a> {
     NoMap(WorkerId),
     /// The peer has begun to answer, as one of this network does.
     Began(WorkerId),
+    /// The path to the peer, as the worker has measured it.
+    Path(WorkerId, Path),
     /// The worker can do nothing more with its peer, for this reason, and ends.
     Failed(WorkerId, Failure),
     /// The worker's process is gone.

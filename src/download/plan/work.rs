@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::{Order, Peer, Plan, Queued, Worker, WorkerId};
 
-/// How much a worker is asked for ahead: the work of this time at its rate, within the bounds below.
+/// How much a worker is asked for ahead: the work of this time at its rate, and twice what comes in during a round trip,
+/// so that this can double from one to the next until the path is full; within the bounds below.
 const AHEAD: Duration = Duration::from_millis(250);
 const MAX_AHEAD_BYTES: u64 = 4 << 20;
-/// A block that takes longer than [`AHEAD`] is asked for when the one before it is nearly there: so long before its
-/// expected end, or for this part of the time that a block takes. What waits at a slow peer any longer could have been
+/// A block that is longer than all this is asked for when the one before it is nearly there: so long before its
+/// expected end and a round trip, or for this part of the time that a block takes. What waits at a slow peer any longer could have been
 /// chosen with better knowledge, and is in the way at the end.
 const LEAD: Duration = Duration::from_millis(150);
 const LEAD_PART: u32 = 4;
@@ -94,16 +95,17 @@ impl Plan {
         };
         let size = self.geometry.block_size();
         let per_block = time_per_block(worker, size);
-        if per_block > AHEAD {
+        let under_way = worker.path.under_way();
+        if per_block > AHEAD && under_way < size {
             let Some(first) = worker.queue.first() else {
                 return 1;
             };
-            let lead = LEAD.max(per_block / LEAD_PART);
+            let lead = LEAD.max(per_block / LEAD_PART) + worker.path.round_trip;
             let nearly_there = expected_end(worker, 0, first.given, size, now) < now + lead;
             return if nearly_there { 2 } else { 1 };
         }
         let ahead = (worker.rate * AHEAD.as_secs_f64()) as u64;
-        let ahead = ahead.min(MAX_AHEAD_BYTES) / size;
+        let ahead = (ahead.min(MAX_AHEAD_BYTES) + under_way) / size;
         (usize::try_from(ahead).unwrap_or(most) + 1).clamp(2, most)
     }
 
@@ -189,7 +191,7 @@ pub(super) fn expected_end(
     size: u64,
     now: Duration,
 ) -> Duration {
-    let since = given.max(worker.last_answer);
+    let since = worker.last_answer.max(given + worker.path.round_trip);
     if worker.rate == 0.0 {
         // Nothing is known of it: it is trusted for a moment; then it may take as long again as it has taken so far.
         let waited = now.saturating_sub(since);

@@ -1,5 +1,7 @@
 //! What a worker makes of an answer, and of none.
 
+use std::time::Instant;
+
 use super::{GiveUp, ReasonKind, SILENCE, Sent, Worker, WorkerReport};
 use crate::download::plan::Failure;
 use crate::download::reason::Reason;
@@ -12,6 +14,11 @@ impl Worker<'_> {
             return Ok(());
         };
         let block = sent.order.block;
+        if let Some(since) = sent.alone_since {
+            let now = Instant::now();
+            self.meter
+                .answered(now.saturating_duration_since(since), now);
+        }
         if !self.fetched && self.is_plausible(header, sent) {
             self.unanswered = None;
             self.report(WorkerReport::Began)?;

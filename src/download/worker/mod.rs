@@ -5,6 +5,7 @@
 //! out by itself ([`Habits`]): a connection that the peer closed is no failure, and no order is lost by it.
 
 mod answers;
+pub mod path;
 mod requests;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use crate::net::bucket::{Allowance, Bucket};
 use crate::store::bitmap::Bitmap;
 use crate::sys::letters::Sender;
 use crate::sys::poll::wait_readable;
+use crate::sys::socket;
 
 /// How long a peer that owes an answer may send nothing.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -76,6 +78,7 @@ pub fn run(assignment: &Assignment<'_>) -> u8 {
         partial_order: Vec::new(),
         unsent: Vec::new(),
         landing: Landing::new(assignment.cascade, assignment.data),
+        meter: path::Meter::new(Instant::now()),
         unanswered: Some(0),
         fetched: false,
     };
@@ -108,6 +111,8 @@ struct Worker<'a> {
     unsent: Vec<u8>,
     /// Blocks that were received.
     landing: Landing<'a>,
+    /// The path to the peer.
+    meter: path::Meter,
     /// How often it has connected, while the peer has not answered.
     unanswered: Option<u32>,
     /// Whether a block was received.
@@ -119,6 +124,8 @@ struct Sent {
     order: WorkerOrder,
     /// The request asked for the map.
     extended: bool,
+    /// When it was sent, if no other was outstanding then.
+    alone_since: Option<Instant>,
 }
 
 struct Connection {
@@ -238,10 +245,21 @@ impl Worker<'_> {
             .read(&connection.stream, &mut self.landing, most)?;
         self.allowance.moved(connection.incoming.last_read());
         if !matches!(step, Step::Wait | Step::Closed(_)) {
-            connection.last_heard = Instant::now();
+            let now = Instant::now();
+            connection.last_heard = now;
+            let bytes = connection.incoming.last_read();
+            let kernel = || socket::round_trip(&connection.stream).ok();
+            self.meter.received(bytes, now, kernel);
             self.to
                 .progress
                 .add(Figure::Received, connection.incoming.take_count());
+        }
+        if let Some(path) = self.meter.news() {
+            if let Some(connection) = self.connection.as_ref() {
+                // With less room it is slower, and that is all.
+                let _ = self.limit_ahead(&connection.stream);
+            }
+            self.send_report(WorkerReport::Path(path))?;
         }
         match step {
             Step::Wait => self.wait_for_bytes(),

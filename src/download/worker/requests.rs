@@ -73,13 +73,19 @@ impl Worker<'_> {
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
-        if self.sent.is_empty() {
-            connection.last_heard = Instant::now();
+        let alone_since = self.sent.is_empty().then(Instant::now);
+        if let Some(now) = alone_since {
+            connection.last_heard = now;
+            self.meter.drained(now);
         }
         self.unsent.extend_from_slice(&request.encode());
         connection.requests += 1;
         self.waiting.pop_front();
-        self.sent.push_back(Sent { order, extended });
+        self.sent.push_back(Sent {
+            order,
+            extended,
+            alone_since,
+        });
         Ok(())
     }
 
@@ -98,6 +104,18 @@ impl Worker<'_> {
         }
     }
 
+    /// What the system receives ahead is not limited: with a download limit it must not be more than is under way at this
+    /// rate, and a little.
+    pub(super) fn limit_ahead(&self, stream: &TcpStream) -> io::Result<()> {
+        let Some(limit) = self.to.limit else {
+            return Ok(());
+        };
+        let under_way = limit.rate() as f64 * self.meter.round_trip().as_secs_f64();
+        let ahead = (limit.rate().div_ceil(8) + under_way as u64).clamp(32 << 10, 4 << 20);
+        setsockopt(stream, sockopt::RcvBuf, &(ahead as usize))?;
+        Ok(())
+    }
+
     fn connect(&mut self) -> Result<Connection, GiveUp> {
         if let Some(connects) = &mut self.unanswered {
             // It may be no peer at all, and wants none of this.
@@ -110,11 +128,7 @@ impl Worker<'_> {
             let stream = TcpStream::connect_timeout(&self.to.peer, CONNECT_TIMEOUT)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
-            if let Some(limit) = self.to.limit {
-                // What the system receives ahead is not limited: it must not be much.
-                let ahead = limit.rate().div_ceil(8).clamp(32 << 10, 4 << 20) as usize;
-                setsockopt(&stream, sockopt::RcvBuf, &ahead)?;
-            }
+            self.limit_ahead(&stream)?;
             Ok(stream)
         };
         let stream = connect().map_err(|error: io::Error| {
