@@ -7,10 +7,12 @@
 //! The functions are inlined into their driver. A child that was just forked takes a page fault for every part of the
 //! program that it reaches, and one contiguous part costs less than ten scattered ones.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -24,6 +26,7 @@ use super::together::{self, MSG_MORE};
 use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
 use crate::sys::socket::{read, send, set_unsent_limit};
+use crate::sys::support::is_unsupported;
 
 /// The largest single read, and so the most input that a session gets at once. It is small so that the buffer fits into
 /// the page of stack that a child touches anyway, until a client has sent that much.
@@ -312,7 +315,12 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
             }
             Chunk::File { file, range } => {
                 let mut offset = i64::try_from(range.start).unwrap_or(i64::MAX);
-                sendfile64(&self.stream, &*file, Some(&mut offset), count)
+                match sendfile64(&self.stream, &*file, Some(&mut offset), count) {
+                    Err(error) if is_unsupported(error) => {
+                        send_copied(self.stream.as_fd(), file, range.start, count)
+                    }
+                    sent => sent,
+                }
             }
         };
         match sent {
@@ -429,4 +437,17 @@ impl<T: AsFd, S> AsFd for Connection<'_, T, S> {
 /// The peer address; an IPv4-mapped IPv6 address is converted to IPv4.
 pub fn canonical(remote: SocketAddr) -> SocketAddr {
     SocketAddr::new(remote.ip().to_canonical(), remote.port())
+}
+/// Sends a part of a file that the kernel cannot send by itself, as that of some file systems in user space: at most as
+/// much as is read at once.
+#[cold]
+fn send_copied(to: BorrowedFd<'_>, file: &File, offset: u64, count: usize) -> Result<usize, Errno> {
+    let mut buffer = vec![0; count.min(1 << 16)];
+    let read = file
+        .read_at(&mut buffer, offset)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    match read {
+        0 => Ok(0),
+        read => send(to, &buffer[..read], MsgFlags::empty()),
+    }
 }

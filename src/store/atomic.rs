@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{geteuid, linkat};
+
+use crate::sys::support::is_unsupported_io;
 
 /// A temporary name is that of the file, as far as there is room, between a dot and this, sixteen digits, and [`END`].
 const MIDDLE: &[u8] = b".cascade-";
@@ -102,10 +104,14 @@ pub fn sweep(path: &Path) -> io::Result<usize> {
 /// Makes the names in a directory survive a crash.
 ///
 /// # Errors
-/// As open(2) and fsync(2); a file system that cannot sync a directory is none.
+/// As fsync(2). A directory that cannot be opened for it, and a file system that cannot sync one, are no failure of the
+/// file: its name is there.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    match File::open(directory)?.sync_all() {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+    let Ok(directory) = File::open(directory) else {
+        return Ok(());
+    };
+    match directory.sync_all() {
+        Err(error) if is_unsupported_io(&error) => Ok(()),
         result => result,
     }
 }
@@ -113,20 +119,27 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
 /// Renames a file (not a directory) unless the new name is taken, without a moment in between.
 ///
 /// # Errors
-/// As rename(2); [`io::ErrorKind::AlreadyExists`] where `to` exists.
+/// As rename(2); [`io::ErrorKind::AlreadyExists`] where `to` exists. Where a file system can neither do that nor link,
+/// there is such a moment.
 pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     match rename_flagged(from, to) {
         // Old kernels and some file systems (NFS) do not know the flag.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ) =>
-        {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
+        Err(error) if is_unsupported_io(&error) => rename_by_link(from, to),
         result => result,
+    }
+}
+
+fn rename_by_link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        // Some file systems know no links either (exFAT by FUSE): whoever makes a file of this name between the look and
+        // the rename loses it, and there is no better way.
+        Err(error) if is_unsupported_io(&error) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
     }
 }
 
@@ -221,7 +234,7 @@ impl Temporary {
         }
         let (mut copy, temporary) = Self::create(target)?;
         file.rewind()?;
-        io::copy(&mut file, &mut copy)?;
+        copy_by_hand(&mut file, &mut copy)?;
         copy.sync_all()?;
         Ok(temporary)
     }
@@ -258,6 +271,19 @@ impl Drop for Temporary {
         if !self.renamed {
             // The error that led here says more than one about a file that could not be removed.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Copies with calls that the sandbox allows; io::copy makes others, where it can.
+fn copy_by_hand(from: &mut File, to: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&buffer[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

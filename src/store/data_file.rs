@@ -66,6 +66,9 @@ pub enum DataError {
         "cannot write {0}: it belongs to another user ({1}); remove it, or run this as its owner"
     )]
     NotOurs(String, u32),
+    /// Its file system has no room for it.
+    #[error("cannot reserve space for {0}: {1}")]
+    NoRoom(String, room::RoomError),
     /// The system said no.
     #[error("cannot {0} {1}: {2}")]
     Io(&'static str, String, io::Error),
@@ -387,7 +390,7 @@ impl DataFile {
         if faults::wants("reserving", "skip") {
             return Ok(());
         }
-        room::reserve(file, length).map_err(|error| failed("reserve space for", &self.path, error))
+        room::reserve(file, length).map_err(|error| DataError::NoRoom(shown(&self.path), error))
     }
 
     /// Which file it is: two names of one directory entry are the same, however they are written.

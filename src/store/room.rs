@@ -4,45 +4,96 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::unistd::geteuid;
+use thiserror::Error;
+
+use crate::sys::support::is_unsupported;
+use crate::text;
+
+/// Why there is no room.
+#[derive(Debug, Error)]
+pub enum RoomError {
+    /// The file does not fit.
+    #[error(
+        "{} more are needed, and {} are free there; make room, or download it elsewhere (-d or -o)",
+        text::size(*needed),
+        text::size(*free)
+    )]
+    TooSmall {
+        /// Bytes that the file needs beside those that it has.
+        needed: u64,
+        /// Bytes that are free in its file system.
+        free: u64,
+    },
+    /// The system said no.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 /// Reserves the disk space of a file of this length, which may have some of it, and makes it that long.
 ///
 /// Some file systems cannot; there the file is only made longer. In a file system in memory, to reserve room is to write
 /// all of it, a third of a second for a GiB, and what holds the room must be written again: there too the file is only
-/// made longer, if there is room for it now.
+/// made longer. In either case only if there is room for it now.
 ///
 /// # Errors
-/// Where there is no room, or as fallocate(2) and ftruncate(2).
-pub fn reserve(file: &File, length: u64) -> io::Result<()> {
-    let bytes = i64::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    if let Some(free) = free_memory(file) {
-        let lacks = length.saturating_sub(file.metadata()?.blocks() * 512);
-        if lacks > free {
-            return Err(Errno::ENOSPC.into());
-        }
-        return grow(file, length);
+/// Where there is no room; what was taken before that was known is given back.
+pub fn reserve(file: &File, length: u64) -> Result<(), RoomError> {
+    let bytes = i64::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let before = file.metadata()?;
+    let needed = length.saturating_sub(before.blocks().saturating_mul(512));
+    let space = Space::of(file);
+    if let Some(free) = space.free.filter(|free| *free < needed) {
+        return Err(RoomError::TooSmall { needed, free });
+    }
+    if space.in_memory {
+        return Ok(grow(file, length)?);
     }
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => grow(file, length),
-        result => Ok(result?),
+        Ok(()) => Ok(()),
+        Err(error) if is_unsupported(error) => Ok(grow(file, length)?),
+        Err(error) => {
+            // It may have taken a part, and made the file longer.
+            let _ = file.set_len(before.len());
+            match (error, Space::of(file).free) {
+                (nix::errno::Errno::ENOSPC, Some(free)) => {
+                    Err(RoomError::TooSmall { needed, free })
+                }
+                _ => Err(io::Error::from(error).into()),
+            }
+        }
     }
 }
 
-/// How many bytes are free in the file's file system, where that one lies in memory.
-fn free_memory(file: &File) -> Option<u64> {
-    let system = fstatfs(file).ok()?;
-    if system.filesystem_type() != TMPFS_MAGIC {
-        return None;
+/// What is known of the room in a file system.
+struct Space {
+    /// Bytes that this user may take; nothing where that is not known, or has no bound.
+    free: Option<u64>,
+    in_memory: bool,
+}
+
+impl Space {
+    /// That of the file's file system.
+    fn of(file: &File) -> Self {
+        let Ok(system) = fstatfs(file) else {
+            return Self {
+                free: None,
+                in_memory: false,
+            };
+        };
+        let blocks = match geteuid().is_root() {
+            true => system.blocks_free(),
+            false => system.blocks_available(),
+        };
+        let block = u64::try_from(system.block_size()).unwrap_or_default();
+        Self {
+            // One that has no limit, or does not know it, says that it has no blocks.
+            free: (system.blocks() > 0).then(|| blocks.saturating_mul(block)),
+            in_memory: system.filesystem_type() == TMPFS_MAGIC,
+        }
     }
-    // One that has no limit says that it has no blocks.
-    if system.blocks() == 0 {
-        return Some(u64::MAX);
-    }
-    let block = u64::try_from(system.block_size()).ok()?;
-    Some(system.blocks_available().saturating_mul(block))
 }
 
 fn grow(file: &File, length: u64) -> io::Result<()> {
@@ -72,7 +123,9 @@ mod tests {
         for length in [1 << 60, u64::MAX] {
             assert!(reserve(&file, length).is_err(), "there is no such room");
         }
-        assert_eq!(file.metadata().expect("an open file").len(), 10_000);
+        let after = file.metadata().expect("an open file");
+        assert_eq!(after.len(), 10_000);
+        assert!(after.blocks() < 1000, "nothing was taken");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{Pid, getpid};
 
@@ -227,8 +228,38 @@ fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     }
     // SAFETY: closes descriptors by number only. Their owners in this copy of the parent's memory are never used
     // again, nor dropped: the child runs nothing of the parent's and leaves through _exit.
-    result(unsafe { syscall!(Sysno::close_range, first, last, 0) })?;
+    match result(unsafe { syscall!(Sysno::close_range, first, last, 0) }) {
+        Ok(_) => Ok(()),
+        // Linux before 5.9 does not have it, and profiles of containers that are older than it deny it.
+        Err(Errno::ENOSYS | Errno::EPERM) => close_each(first, last),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same without close_range(2): what /proc says is open, or everything up to the limit.
+#[cold]
+fn close_each(first: RawFd, last: RawFd) -> io::Result<()> {
+    let range = first..=last;
+    let descriptors = match open_descriptors() {
+        Ok(open) => open,
+        Err(_) => {
+            let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            let limit = RawFd::try_from(limit).unwrap_or(RawFd::MAX);
+            (first..limit.min(last.saturating_add(1))).collect()
+        }
+    };
+    for fd in descriptors.into_iter().filter(|fd| range.contains(fd)) {
+        // SAFETY: as above. One that is not open is no harm.
+        let _ = unsafe { syscall!(Sysno::close, fd) };
+    }
     Ok(())
+}
+
+fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let entries = std::fs::read_dir("/proc/self/fd")?;
+    Ok(entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect())
 }
 
 /// The number of threads of this process.

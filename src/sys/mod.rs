@@ -29,4 +29,5 @@ pub mod seccomp;
 pub mod shared;
 pub mod signals;
 pub mod socket;
+pub mod support;
 pub mod uninherited;

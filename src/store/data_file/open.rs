@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 
 use super::{DataError, failed, shown};
 use crate::store::atomic::directory_of;
+use crate::sys::support::is_unsupported;
 
 /// Opens a regular file; nothing else, and without waiting for the other end of a pipe.
 ///
@@ -101,7 +102,7 @@ pub fn lock(file: &File, path: &Path) -> Result<(), DataError> {
         Ok(_) => Ok(()),
         Err(Errno::EACCES | Errno::EAGAIN) => Err(DataError::Locked(shown(path))),
         // A file system without locks: better no lock than no download.
-        Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(error) if is_unsupported(error) => Ok(()),
         Err(error) => Err(failed("lock", path, error.into())),
     }
 }
