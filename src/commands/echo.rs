@@ -1,7 +1,7 @@
 //! `cascade echo`: a server that sends lines back under any model, and a client for it.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::daemon::manager::{Manager, listening_on};
 use crate::daemon::sockets::Listen;
 use crate::daemon::{self, inetd, pidfile};
 use crate::net::address::{HostPort, ListenAddress};
+use crate::net::connect::{self, NotConnected, by_turns};
 use crate::net::resolve;
 use crate::net::rio::{Reader, writen};
 use crate::output::announce;
@@ -117,20 +118,13 @@ fn client(options: EchoClient) -> anyhow::Result<Status> {
 
 /// Connects to the first address that answers.
 fn connect(server: &HostPort) -> anyhow::Result<TcpStream> {
-    let mut refused = io::Error::from(io::ErrorKind::NotFound);
-    for address in resolve::here(&server.host, &server.port)? {
-        match connect_to(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused).with_context(|| format!("cannot connect to {server}"))
-}
-
-fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&address, CONNECT_TIME)?;
-    socket.set_nodelay(true)?;
-    Ok(socket)
+    let addresses = by_turns(&resolve::here(&server.host, &server.port)?);
+    let connected = connect::to_first(&addresses, CONNECT_TIME).map_err(NotConnected::into_error);
+    let connected = connected.and_then(|(socket, _)| {
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    });
+    connected.with_context(|| format!("cannot connect to {server}"))
 }
 
 /// What is under way between standard input, the server and standard output.

@@ -1,7 +1,6 @@
 //! `cascade list`: the peers that a tracker knows.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -11,10 +10,11 @@ use super::{Status, UsageError, print, target};
 use crate::cli::{List, Target};
 use crate::hash::CascadeHash;
 use crate::logging;
+use crate::net::connect::by_turns;
 use crate::net::resolve;
 use crate::store::names::data_path;
 use crate::text::escape_path;
-use crate::tracker::client::{self, Answer, AskError};
+use crate::tracker::client;
 use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 
 /// Asks a tracker for the peers of a file, and prints a line for each.
@@ -32,7 +32,7 @@ pub fn run(options: &List) -> anyhow::Result<Status> {
         return Err(UsageError("no tracker given: name one with -t HOST:PORT").into());
     };
     let addresses = resolve::here(&tracker.host, &tracker.port)?;
-    let answer = ask_any(&addresses, &request)
+    let answer = client::ask(&by_turns(&addresses), &request, client::TIMEOUT)
         .with_context(|| format!("cannot list the peers at {tracker}"))?;
     if answer.peers.is_empty() {
         let file = file_name(&options.target, &request.hash);
@@ -54,19 +54,6 @@ fn file_name(target: &Target, hash: &CascadeHash) -> String {
             format!("{} ({short}…)", escape_path(&data))
         }
     }
-}
-
-/// A name may have several addresses, of which not all are served: asks one after the other until one answers. A
-/// refusal is an answer.
-fn ask_any(addresses: &[SocketAddr], request: &Request) -> Result<Answer, AskError> {
-    let mut result = Err(AskError::TimedOut);
-    for address in addresses {
-        result = client::ask(*address, request, client::TIMEOUT);
-        if matches!(result, Ok(_) | Err(AskError::Refused { .. })) {
-            break;
-        }
-    }
-    result
 }
 
 fn line(peer: &PeerRecord) -> String {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::hash::CascadeHash;
+use crate::net::connect::{self, NotConnected};
 use crate::wire::peer::{
     Extension, MAX_META, RESPONSE_HEADER_LEN, Request, ResponseHeader, Status,
 };
@@ -70,9 +71,10 @@ impl Conversation {
     ///
     /// # Errors
     /// Where there is no connection in time.
-    pub fn begin(peer: SocketAddr) -> Result<Self, Unanswered> {
+    pub fn begin(addresses: &[SocketAddr]) -> Result<Self, Unanswered> {
         let connect = || {
-            let stream = TcpStream::connect_timeout(&peer, CONNECT_TIMEOUT)?;
+            let connected = connect::to_first(addresses, CONNECT_TIMEOUT);
+            let (stream, _) = connected.map_err(NotConnected::into_error)?;
             stream.set_nodelay(true)?;
             stream.set_write_timeout(Some(SILENCE))?;
             Ok(stream)

@@ -92,13 +92,13 @@ impl Asked {
     }
 }
 
-/// Asks, and writes what is right into `to`; says it to `begun` when the answer begins.
-pub fn ask(peer: SocketAddr, hash: CascadeHash, mut to: &File, begun: &EventFd) -> Asked {
+/// Asks a peer, which may have several addresses, and writes what is right into `to`; says it to `begun` when the answer begins.
+pub fn ask(addresses: &[SocketAddr], hash: CascadeHash, mut to: &File, begun: &EventFd) -> Asked {
     let heard = || {
         // It cannot overflow.
         let _ = begun.write(1);
     };
-    let answer = Conversation::begin(peer).and_then(|mut peer| peer.ask_meta(hash, heard));
+    let answer = Conversation::begin(addresses).and_then(|mut peer| peer.ask_meta(hash, heard));
     match answer {
         Ok(bytes) if CascadeHash::of(&bytes) != hash => Asked::WrongHash,
         Ok(bytes) if CascadeFile::parse(&bytes).is_err() => Asked::NoCascadeFile,

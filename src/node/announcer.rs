@@ -13,6 +13,7 @@ use crate::download::progress::{Figure, Progress};
 use crate::download::report::{Heard, Listed};
 use crate::faults;
 use crate::hash::CascadeHash;
+use crate::net::connect;
 use crate::net::listen;
 use crate::store::bitmap::Bitmap;
 use crate::sys::fork;
@@ -264,26 +265,29 @@ impl Announcer<'_> {
         }
     }
 
-    /// Asks the first of the tracker's addresses that answers.
+    /// Asks the first of the tracker's addresses that answers. Its records are IPv4, and a peer is registered under the
+    /// address from which it comes: who serves, asks over IPv6 only where nothing else leads there.
     fn ask(&mut self, command: Command, hash: CascadeHash) -> Result<Vec<PeerRecord>, AskError> {
-        let mut result = Err(AskError::TimedOut);
-        for address in &self.tracker.addresses {
-            result = self.ask_address(*address, command, hash);
-            if matches!(result, Ok(_) | Err(AskError::Refused { .. })) {
-                return result;
-            }
+        let (tracker, timeout) = (self.tracker, self.timeout);
+        let (v4, v6): (Vec<_>, Vec<_>) = tracker.addresses.iter().partition(|one| one.is_ipv4());
+        if !self.serves() || v4.is_empty() || v6.is_empty() {
+            let addresses = connect::by_turns(&tracker.addresses);
+            return client::ask_any(&addresses, timeout, |one| self.ask_at(one, command, hash));
         }
-        result
+        let first = client::ask_any(&v4, timeout, |one| self.ask_at(one, command, hash));
+        if matches!(first, Ok(_) | Err(AskError::Refused { .. })) {
+            return first;
+        }
+        client::ask_any(&v6, timeout, |one| self.ask_at(one, command, hash))
     }
 
-    fn ask_address(
+    fn ask_at(
         &mut self,
-        tracker: SocketAddr,
+        connection: client::Connection,
         command: Command,
         hash: CascadeHash,
     ) -> Result<Vec<PeerRecord>, AskError> {
-        let connection = client::connect(tracker, self.timeout)?;
-        let peer = self.own_address(connection.local_addr(), tracker);
+        let peer = self.own_address(connection.local_addr(), connection.remote_addr());
         self.own = peer;
         let command = if peer == NOBODY {
             Command::List

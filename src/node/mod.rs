@@ -38,7 +38,7 @@ pub use files::{FileList, FileSpec, ReadList};
 pub use place::{Place, TrackerAddress};
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ use crate::daemon::sockets::Listen;
 use crate::events::{Event, Events};
 use crate::exit::Status;
 use crate::net::admission::Admission;
+use crate::net::named::NamedPeers;
 use crate::server::{Ledger, Limits, Model, limits};
 use crate::status::doors::Doors;
 use crate::status::report::About;
@@ -194,7 +195,7 @@ fn run_with(
 /// What a node has of its surroundings.
 struct World {
     trackers: Vec<TrackerAddress>,
-    peers: Vec<SocketAddr>,
+    peers: NamedPeers,
     listeners: Vec<TcpListener>,
     reader: Option<Reader<FileList>>,
 }

@@ -2,9 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use anyhow::Context;
-
 use crate::net::address::{Advertised, HostPort};
+use crate::net::named::NamedPeers;
 use crate::net::resolve;
 
 /// A tracker by its name, and its addresses.
@@ -53,17 +52,11 @@ pub(super) fn resolve_trackers(names: &[HostPort]) -> anyhow::Result<Vec<Tracker
         .collect()
 }
 
-/// One address per peer: its first, for a peer with two addresses must not count as two peers.
-pub(super) fn resolve_peers(names: &[HostPort]) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut peers = Vec::new();
+/// The peers with all their addresses.
+pub(super) fn resolve_peers(names: &[HostPort]) -> anyhow::Result<NamedPeers> {
+    let mut peers = NamedPeers::default();
     for name in names {
-        let address = resolve::apart(name)?
-            .into_iter()
-            .next()
-            .with_context(|| format!("cannot resolve {name}"))?;
-        if !peers.contains(&address) {
-            peers.push(address);
-        }
+        peers.add(name, &resolve::apart(name)?);
     }
     Ok(peers)
 }

@@ -21,6 +21,7 @@ use crate::hash::CascadeHash;
 use crate::logging::exit_code;
 use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
+use crate::net::named::NamedPeers;
 use crate::server::{self, Ledger, Limits};
 use crate::service::blocks::BlocksService;
 use crate::store::atomic;
@@ -131,7 +132,7 @@ pub fn start_fetcher(
     files: &[FileSpec],
     settings: &Settings,
     trackers: &[TrackerAddress],
-    peers: &[SocketAddr],
+    peers: &NamedPeers,
     admission: &Admission,
 ) -> io::Result<Pid> {
     fork::spawn_role(&[], &[], |signals| {
@@ -174,7 +175,7 @@ pub fn start_farewell(
 /// Downloads what is missing of a file.
 pub fn start_downloader(
     item: &Item,
-    peers: &[SocketAddr],
+    peers: &NamedPeers,
     settings: &Settings,
     limit: Option<&Bucket>,
     admission: &Arc<Admission>,

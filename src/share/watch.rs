@@ -157,7 +157,7 @@ const UNANSWERED: u8 = 2;
 /// The life of a process.
 fn watch(peer: SocketAddr, hash: CascadeHash, blocks: u32) -> u8 {
     let length = u64::from(blocks.div_ceil(8));
-    let Ok(mut conversation) = Conversation::begin(peer) else {
+    let Ok(mut conversation) = Conversation::begin(&[peer]) else {
         return UNANSWERED;
     };
     let mut answered = false;

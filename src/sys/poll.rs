@@ -41,6 +41,23 @@ pub fn wait_readable(
         .collect())
 }
 
+/// Waits until a descriptor is ready to be written to, or for the deadline; returns which are ready, in order.
+///
+/// # Errors
+/// Where poll(2) fails other than by a signal.
+pub fn wait_writable(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<Vec<bool>> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut polled: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|fd| PollFd::new(*fd, PollFlags::POLLOUT))
+        .collect();
+    match nix::poll::poll(&mut polled, milliseconds(left)) {
+        Ok(_) => Ok(polled.iter().map(|fd| fd.any().unwrap_or(true)).collect()),
+        Err(Errno::EINTR) => Ok(vec![false; fds.len()]),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits until the descriptor has one of `events`, until `wake` is readable, or for the deadline.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::net::connect::{self, NotConnected};
 use crate::text::escape;
 use crate::wire::tracker::{PeerRecord, Request, Response, ResponseError};
 
@@ -94,29 +95,66 @@ pub struct Answer {
 pub struct Connection {
     stream: TcpStream,
     local: SocketAddr,
+    remote: SocketAddr,
     deadline: Instant,
 }
 
-/// Asks a tracker, all within `timeout`.
+/// Asks a tracker, all within `timeout`: the first of its addresses that answers, and where that is no tracker, or closes
+/// the connection, the others. A refusal is an answer.
 ///
 /// # Errors
 /// Where the tracker cannot be reached, does not answer, or refuses.
-pub fn ask(tracker: SocketAddr, request: &Request, timeout: Duration) -> Result<Answer, AskError> {
-    connect(tracker, timeout)?.ask(request)
+pub fn ask(
+    tracker: &[SocketAddr],
+    request: &Request,
+    timeout: Duration,
+) -> Result<Answer, AskError> {
+    ask_any(tracker, timeout, |connection| connection.ask(request))
 }
 
-/// Connects to a tracker. The timeout is that of the whole exchange.
+/// As [`ask`], with whatever is asked.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_any<T>(
+    tracker: &[SocketAddr],
+    timeout: Duration,
+    mut question: impl FnMut(Connection) -> Result<T, AskError>,
+) -> Result<T, AskError> {
+    let mut left = tracker.to_vec();
+    let mut result = Err(AskError::TimedOut);
+    while !left.is_empty() {
+        match connect(&left, timeout) {
+            Ok(connection) => {
+                let address = connection.remote;
+                left.retain(|other| *other != address);
+                result = question(connection);
+            }
+            // What was wrong with one that did answer says more.
+            Err(error) if left.len() == tracker.len() => return Err(error),
+            Err(_) => return result,
+        }
+        if matches!(result, Ok(_) | Err(AskError::Refused { .. })) {
+            return result;
+        }
+    }
+    result
+}
+
+/// Connects to the first of a tracker's addresses that answers. The timeout is that of the whole exchange.
 ///
 /// # Errors
 /// Where there is no connection within the time.
-pub fn connect(tracker: SocketAddr, timeout: Duration) -> Result<Connection, AskError> {
+pub fn connect(tracker: &[SocketAddr], timeout: Duration) -> Result<Connection, AskError> {
     let deadline = Instant::now() + timeout;
-    let connected = TcpStream::connect_timeout(&tracker, left(deadline)?).and_then(|stream| {
+    let connected = connect::to_first(tracker, left(deadline)?).map_err(NotConnected::into_error);
+    let connected = connected.and_then(|(stream, remote)| {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         Ok(Connection {
             stream,
             local,
+            remote,
             deadline,
         })
     });
@@ -127,6 +165,11 @@ impl Connection {
     /// The address from which the tracker is asked.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The address of the tracker that answered.
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.remote
     }
 
     /// Sends the request, and reads the response until it is complete: not all trackers close the connection.
@@ -224,7 +267,7 @@ mod tests {
                 assert_eq!(n, REQUEST_LEN);
                 answers(&mut stream);
             });
-            ask(address, &REQUEST, timeout)
+            ask(&[address], &REQUEST, timeout)
         })
     }
 
@@ -334,7 +377,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address");
         drop(listener);
-        let error = ask(address, &REQUEST, TIMEOUT).expect_err("nobody is there");
+        let error = ask(&[address], &REQUEST, TIMEOUT).expect_err("nobody is there");
         assert!(matches!(error, AskError::Connect(_)), "{error}");
     }
 }

@@ -30,9 +30,10 @@ impl Downloader<'_> {
         let Some(data) = self.task.data.writing() else {
             return Err(io::Error::other("the data file is not open for writing"));
         };
+        let addresses = self.task.peers.addresses_of(peer);
         let assignment = worker::Assignment {
             id,
-            peer,
+            addresses: &addresses,
             hash: self.task.hash,
             cascade: self.task.cascade,
             data,
@@ -73,7 +74,7 @@ impl Downloader<'_> {
 
     /// How often a worker may connect to a peer before that has answered.
     fn connects(&self, peer: SocketAddr) -> u32 {
-        match self.task.peers.contains(&peer) || self.task.admission.has_answered(peer) {
+        match self.task.peers.contains(peer) || self.task.admission.has_answered(peer) {
             true => u32::MAX,
             false => CONNECTS_TO_STRANGER,
         }

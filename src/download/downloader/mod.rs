@@ -113,8 +113,8 @@ impl<'a> Downloader<'a> {
             Arc::clone(task.admission),
             random,
         );
-        for peer in task.peers {
-            plan.handle(Duration::ZERO, Event::Peer(*peer));
+        for peer in task.peers.iter() {
+            plan.handle(Duration::ZERO, Event::Peer(peer));
         }
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
         Ok(Self {

@@ -126,7 +126,7 @@ impl Downloader<'_> {
                 format_args!("a worker for {peer} failed: {reason}"),
             ),
             // Trackers name many that are gone; whom the user named should be there.
-            Failure::Unreachable if !self.task.peers.contains(&peer) => {
+            Failure::Unreachable if !self.task.peers.contains(peer) => {
                 say(Level::Debug, format_args!("cannot reach {peer}: {reason}"));
             }
             // It is tried again and again.
@@ -135,7 +135,8 @@ impl Downloader<'_> {
             Failure::Unreachable => say(
                 Level::Info,
                 format_args!(
-                    "cannot reach {peer}: {reason}; is 'cascade peer' running there? (trying again)"
+                    "cannot reach {}: {reason}; is 'cascade peer' running there? (trying again)",
+                    self.task.peers.describe(peer)
                 ),
             ),
             Failure::Silent | Failure::UnknownHash => say(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::download::reason::{self, Reason};
+use crate::net::named::NamedPeers;
 
 /// What was said last of each peer that has not answered since.
 #[derive(Debug, Default)]
@@ -23,8 +24,8 @@ impl Said {
     }
 
     /// What is wrong with these peers, in parentheses after a space; nothing where nothing is.
-    pub fn reasons(&self, peers: &[SocketAddr]) -> String {
-        let with_reason = |peer: &SocketAddr| Some((*peer, *self.last.get(peer)?));
+    pub fn reasons(&self, peers: &NamedPeers) -> String {
+        let with_reason = |peer| Some((peer, *self.last.get(&peer)?));
         let wrong: Vec<_> = peers.iter().filter_map(with_reason).collect();
         reason::of_peers(&wrong)
     }
@@ -37,6 +38,15 @@ mod tests {
 
     fn peer(port: u16) -> SocketAddr {
         ([192, 0, 2, 1], port).into()
+    }
+
+    fn named(ports: impl IntoIterator<Item = u16>) -> NamedPeers {
+        let mut peers = NamedPeers::default();
+        for port in ports {
+            let name = peer(port).to_string().parse().expect("an address");
+            peers.add(&name, &[peer(port)]);
+        }
+        peers
     }
 
     fn refused() -> Reason {
@@ -64,15 +74,14 @@ mod tests {
     #[test]
     fn an_error_names_a_few_peers_of_those_that_matter() {
         let mut said = Said::default();
-        assert_eq!(said.reasons(&[peer(1)]), "");
+        assert_eq!(said.reasons(&named([1])), "");
         for port in 1..=5 {
             said.is_news(peer(port), refused());
         }
         assert_eq!(
-            said.reasons(&[peer(1), peer(9)]),
+            said.reasons(&named([1, 9])),
             " (192.0.2.1:1: connection refused)"
         );
-        let all = [1, 2, 3, 4, 5].map(peer);
-        assert!(said.reasons(&all).ends_with("; and 2 more)"));
+        assert!(said.reasons(&named(1..=5)).ends_with("; and 2 more)"));
     }
 }

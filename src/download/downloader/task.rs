@@ -1,6 +1,5 @@
 //! What a downloader is told, and what it answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use crate::events::Events;
 use crate::hash::CascadeHash;
 use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
+use crate::net::named::NamedPeers;
 use crate::store::bitmap::Bitmap;
 use crate::store::data_file::DataFile;
 use crate::sys::pipe::Receiver;
@@ -30,7 +30,7 @@ pub struct Task<'a> {
     /// Figures for whoever shows them.
     pub progress: &'a Progress,
     /// Peers that the user named.
-    pub peers: &'a [SocketAddr],
+    pub peers: &'a NamedPeers,
     /// Peers that announcers hear of; nothing where there is no tracker.
     pub found: Option<&'a Receiver<Heard>>,
     /// Which peers may be connected to.

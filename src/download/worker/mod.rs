@@ -41,8 +41,8 @@ const PORTION: u64 = 256 << 10;
 pub struct Assignment<'a> {
     /// Its number.
     pub id: WorkerId,
-    /// The peer.
-    pub peer: SocketAddr,
+    /// The addresses of the peer, to be tried in this order.
+    pub addresses: &'a [SocketAddr],
     /// The file.
     pub hash: CascadeHash,
     /// Its block hashes.

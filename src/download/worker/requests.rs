@@ -10,6 +10,7 @@ use super::{Connection, GiveUp, ReasonKind, Sent, Worker, WorkerOrder, WorkerRep
 use crate::download::plan::Failure;
 use crate::download::reason::Reason;
 use crate::download::response::Incoming;
+use crate::net::connect;
 use crate::wire::peer::{Extension, Request};
 
 /// How long a connect may wait (PROTOCOL §4: no failure before 10 s).
@@ -124,14 +125,16 @@ impl Worker<'_> {
             }
             *connects += 1;
         }
-        let connect = || {
-            let stream = TcpStream::connect_timeout(&self.to.peer, CONNECT_TIMEOUT)?;
+        let begin = || {
+            let connected = connect::to_first(self.to.addresses, CONNECT_TIMEOUT);
+            let (stream, _) =
+                connected.map_err(|tried| io::Error::from_raw_os_error(tried.errno()))?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             self.limit_ahead(&stream)?;
             Ok(stream)
         };
-        let stream = connect().map_err(|error: io::Error| {
+        let stream = begin().map_err(|error: io::Error| {
             let code = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
             GiveUp(
                 Failure::Unreachable,

@@ -32,6 +32,7 @@ use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::logging::complain;
 use crate::net::admission::Admission;
+use crate::net::named::NamedPeers;
 use crate::status::doors::Doors;
 use crate::status::service::Source;
 use crate::store::atomic::directory_of;
@@ -79,7 +80,7 @@ pub fn obtain(
     files: &[FileSpec],
     settings: &Settings,
     trackers: &[TrackerAddress],
-    peers: &[SocketAddr],
+    peers: &NamedPeers,
     admission: &Admission,
     signals: &Signals,
     telling: Telling<'_>,
@@ -129,7 +130,7 @@ pub fn obtain_any(
     files: &[FileSpec],
     settings: &Settings,
     trackers: &[TrackerAddress],
-    peers: &[SocketAddr],
+    peers: &NamedPeers,
     admission: &Admission,
     signals: &Signals,
 ) -> anyhow::Result<bool> {
@@ -156,7 +157,7 @@ pub fn obtain_any(
 /// The files whose cascade files are there, how it went with those that cannot be had, and a search for each other.
 fn sort<'a>(
     files: &'a [FileSpec],
-    peers: &[SocketAddr],
+    peers: &NamedPeers,
 ) -> anyhow::Result<(Vec<FileSpec>, Status, Vec<Quest<'a>>)> {
     let (mut there, mut status, mut quests) = (Vec::new(), Status::Done, Vec::new());
     for file in files {

@@ -23,6 +23,7 @@ use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::logging::complain;
 use crate::net::admission::{Admission, Admitted};
+use crate::net::named::NamedPeers;
 use crate::node::FileSpec;
 use crate::node::announcer::Announced;
 use crate::node::item::found_pipe;
@@ -46,6 +47,7 @@ pub(super) struct Quest<'a> {
     /// For messages.
     name: String,
     peers: Candidates,
+    named: NamedPeers,
     pub found: (Sender<Heard>, Receiver<Heard>),
     /// For announcers: one block, which is present when the search is over.
     present: Bitmap,
@@ -56,19 +58,20 @@ pub(super) struct Quest<'a> {
 
 impl<'a> Quest<'a> {
     /// Nobody was asked yet; these peers are known.
-    pub fn new(file: &'a FileSpec, hash: CascadeHash, peers: &[SocketAddr]) -> io::Result<Self> {
+    pub fn new(file: &'a FileSpec, hash: CascadeHash, peers: &NamedPeers) -> io::Result<Self> {
         let mut quest = Self {
             file,
             hash,
             name: escape_path(&file.data),
             peers: Candidates::default(),
+            named: peers.clone(),
             found: found_pipe()?,
             present: Bitmap::new(1)?,
             progress: Progress::new()?,
             outcome: None,
         };
-        for peer in peers {
-            quest.peers.meet_named(*peer);
+        for peer in peers.iter() {
+            quest.peers.meet_named(peer);
         }
         Ok(quest)
     }
@@ -112,7 +115,8 @@ impl<'a> Quest<'a> {
                 return;
             };
             peer.asked += 1;
-            match ask(peer.address, self.hash, confinement, admission, admitted) {
+            let addresses = self.named.addresses_of(peer.address);
+            match ask(&addresses, self.hash, confinement, admission, admitted) {
                 Ok(asking) => peer.state = PeerState::Asked(asking),
                 Err(error) => {
                     log::warn!("cannot start a process: {error}");
@@ -172,7 +176,8 @@ impl<'a> Quest<'a> {
                 } else {
                     log::Level::Debug
                 };
-                let (name, address, why) = (&self.name, peer.address, asked.describe());
+                let address = self.named.describe(peer.address);
+                let (name, why) = (&self.name, asked.describe());
                 log::log!(
                     level,
                     "cannot get the cascade file of {name} from {address}: {why}"
@@ -238,7 +243,7 @@ fn admit_again(asked: Asked, mut admitted: Admitted, admission: &Admission) {
 
 /// Starts a process that asks a peer.
 fn ask(
-    peer: SocketAddr,
+    addresses: &[SocketAddr],
     hash: CascadeHash,
     confinement: &Confinement,
     admission: &Admission,
@@ -246,8 +251,9 @@ fn ask(
 ) -> io::Result<Asking> {
     let answer = File::from(memfd_create("answer", MFdFlags::MFD_CLOEXEC)?);
     let begun = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    let role = Role::Worker { port: peer.port() };
-    let life = || metadata::ask(peer, hash, &answer, &begun) as u8;
+    let port = addresses.first().map_or(0, SocketAddr::port);
+    let role = Role::Worker { port };
+    let life = || metadata::ask(addresses, hash, &answer, &begun) as u8;
     let keep = [answer.as_fd(), begun.as_fd()];
     let pid = fork::spawn_leaf(&keep, || match admission.protect() {
         Ok(()) => confinement.confined(role, life),

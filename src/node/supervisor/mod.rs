@@ -11,7 +11,6 @@ mod verifying;
 mod vitals;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +32,7 @@ use crate::hash::CascadeHash;
 use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
 use crate::net::listen;
+use crate::net::named::NamedPeers;
 use crate::server::{Ledger, Limits};
 use crate::service::blocks::News;
 use crate::status::doors::Doors;
@@ -61,7 +61,7 @@ pub struct Supervisor<'a> {
     /// Who reads that again, where it can be another one.
     reader: Option<Reader<FileList>>,
     place: Place,
-    peers: Vec<SocketAddr>,
+    peers: NamedPeers,
     items: Vec<Item>,
     /// Files that are new and were not opened yet.
     arriving: Vec<Wanted>,
@@ -106,7 +106,7 @@ impl<'a> Supervisor<'a> {
     pub fn new(
         settings: &'a Settings,
         trackers: Vec<TrackerAddress>,
-        peers: Vec<SocketAddr>,
+        peers: NamedPeers,
         place: Place,
         items: Vec<Item>,
         status: Status,

@@ -52,7 +52,7 @@ pub fn outcome(from: PipeReader) -> Outcome {
 fn answer(question: &Question) -> Result<Answer, Unanswered> {
     let Question { key, blocks, .. } = question;
     let (hash, peer) = *key;
-    let mut conversation = Conversation::begin(peer.into())?;
+    let mut conversation = Conversation::begin(&[peer.into()])?;
     let map = conversation.ask_map(hash, *blocks)?;
     read(&map, *blocks).ok_or(Unanswered::TooLong(map.len() as u64))
 }
