@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -356,31 +357,74 @@ fn a_peer_serves_what_comes_and_no_longer_what_goes(model: &'static str) {
     watcher.stop();
 }
 
-fn a_broken_cascade_file_changes_nothing(model: &'static str) {
+fn a_broken_cascade_file_is_named_and_left_out_at_a_reload(model: &'static str) {
     let [one, two, three] = files();
     let watcher = Watcher::start(&["--model", model, "--idle-timeout", "1h"], &[&one, &two]);
     eventually("it serves the first", || watcher.serves(&one));
     let held = (model != "iterative").then(|| clients::connect(watcher.server().address()));
     fs::remove_file(watcher.directory.join("file 2.cascade")).expect("it is there");
     watcher.put(&three);
-    let broken = watcher.directory.join("broken.cascade");
-    fs::write(&broken, b"CASCADE1 and no more").expect("it can be written");
-    watcher.read_again("broken.cascade");
+    fs::write(
+        watcher.directory.join("cut.cascade"),
+        b"CASCADE1 and no more",
+    )
+    .expect("written");
+    fs::create_dir(watcher.directory.join("directory.cascade")).expect("made");
+    symlink("nowhere", watcher.directory.join("dangling.cascade")).expect("linked");
+    watcher.read_again(": 1 new, 1 gone");
     let log = watcher.server().process().stderr();
-    assert!(log.contains("; the list of files stays as it was"), "{log}");
-    assert!(watcher.serves(&two) && watcher.does_not_know(&three));
+    for name in ["cut", "directory", "dangling"] {
+        assert!(log.contains(&format!("{name}.cascade: ")), "{name}: {log}");
+    }
+    eventually("it serves the third", || watcher.serves(&three));
+    eventually("it has forgotten the second", || {
+        watcher.does_not_know(&two)
+    });
     if let Some(mut held) = held {
         let request = clients::request(&one.hash(), 1);
         held.write_all(&request).expect("it was not closed");
         let (status, block) = clients::response(&mut held).expect("a response");
         assert!(status == 0 && Some(&block[..]) == one.block(1));
     }
-    fs::remove_file(broken).expect("it is there");
-    watcher.read_again(": 1 new, 1 gone");
-    eventually("it serves the third", || watcher.serves(&three));
-    eventually("it has forgotten the second", || {
-        watcher.does_not_know(&two)
-    });
+    watcher.stop();
+}
+
+fn copies_of_a_file_are_all_served_and_one_may_go(model: &'static str) {
+    let [one, two, _] = files();
+    let watcher = Watcher::start(&["--model", model, "-t", "127.0.0.1:1"], &[&one, &two]);
+    eventually("it serves the file", || watcher.serves(&one));
+    // The same cascade file again, without the data, and once more with them.
+    let cascade = fs::read(watcher.directory.join("file 1.cascade")).expect("it is there");
+    for name in ["empty", "full"] {
+        let path = watcher.directory.join(format!("{name}.cascade"));
+        fs::write(path, &cascade).expect("written");
+    }
+    fs::write(watcher.directory.join("full"), &one.bytes).expect("written");
+    watcher.read_again(": 2 new, 0 gone");
+    let log = || watcher.server().process().stderr();
+    eventually("the copy is there", || log().contains("full: complete"));
+    assert!(watcher.serves(&one));
+    // Whichever goes, the other is there.
+    for (gone, back) in [("full", 1), ("file 1", 0)] {
+        let path = watcher.directory.join(format!("{gone}.cascade"));
+        fs::remove_file(&path).expect("it is there");
+        watcher.read_again(": 0 new, 1 gone");
+        if back == 1 {
+            assert!(watcher.serves(&one));
+            fs::write(&path, &cascade).expect("written");
+            watcher.read_again(": 1 new, 0 gone");
+            eventually("both are there", || {
+                log().matches("full: complete").count() == 2
+            });
+        }
+        eventually("the other is served", || watcher.serves(&one));
+    }
+    for name in ["full", "empty"] {
+        fs::remove_file(watcher.directory.join(format!("{name}.cascade"))).expect("it is there");
+    }
+    watcher.read_again(": 0 new, 2 gone");
+    eventually("all are gone", || watcher.does_not_know(&one));
+    assert!(watcher.serves(&two));
     watcher.stop();
 }
 
@@ -500,7 +544,8 @@ crate::under_every_model! {
     a_tracker_reads_its_configuration_again: iterative process thread prethread event prefork;
     a_broken_configuration_changes_nothing: iterative process thread prethread event prefork;
     a_peer_serves_what_comes_and_no_longer_what_goes: iterative process thread prethread event prefork;
-    a_broken_cascade_file_changes_nothing: iterative process thread prethread event prefork;
+    a_broken_cascade_file_is_named_and_left_out_at_a_reload: iterative process thread prethread event prefork;
+    copies_of_a_file_are_all_served_and_one_may_go: iterative process thread prethread event prefork;
 }
 
 crate::every_service_under_every_model! {

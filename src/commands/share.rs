@@ -99,7 +99,7 @@ fn describe(files: &[PathBuf]) -> (Vec<Shared>, Status) {
     let (mut shared, mut status): (Vec<Shared>, _) = (Vec::new(), Status::Done);
     for data in files {
         match describe_file(data) {
-            Ok(file) if shared.iter().any(|other| other.hash == file.hash) => {}
+            Ok(file) if shared.iter().any(|other| other.data == file.data) => {}
             Ok(file) => {
                 if shared.iter().any(|other| other.name == file.name) {
                     let name = file.name.as_str();
@@ -141,6 +141,7 @@ fn describe_file(data: &Path) -> anyhow::Result<Shared> {
         name,
         hash: described.hash(),
         geometry: described.geometry(),
+        is_printed: false,
         cascade,
     })
 }

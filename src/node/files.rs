@@ -94,11 +94,11 @@ impl FileList {
         Ok(files)
     }
 
-    /// The same with their hashes; each file once.
+    /// The same with their hashes; each file once. Hands a file that is no cascade file to `leave_out`.
     ///
     /// # Errors
-    /// Where a file of it is no cascade file.
-    pub fn read(&self) -> anyhow::Result<Vec<Wanted>> {
+    /// Where the directory cannot be read.
+    pub fn read(&self, leave_out: impl Fn(&anyhow::Error)) -> anyhow::Result<Vec<Wanted>> {
         let mut there = HashSet::new();
         let mut wanted = Vec::new();
         for spec in self.all()? {
@@ -108,8 +108,17 @@ impl FileList {
             }
             let FileSpec { cascade, data, .. } = spec;
             let reading = || format!("cannot read {}", escape_path(&cascade));
-            let file = open_data(&cascade).with_context(reading)?;
-            let hash = CascadeFile::read_open(&file).with_context(reading)?.hash();
+            let read = || {
+                let file = open_data(&cascade).with_context(reading)?;
+                anyhow::Ok(CascadeFile::read_open(&file).with_context(reading)?.hash())
+            };
+            let hash = match read() {
+                Ok(hash) => hash,
+                Err(error) => {
+                    leave_out(&error);
+                    continue;
+                }
+            };
             if there.insert(data.clone()) {
                 wanted.push(Wanted {
                     cascade,

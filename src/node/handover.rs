@@ -53,6 +53,7 @@ impl Handover {
                 let mut message = vec![SERVE];
                 message.extend_from_slice(&file.hash.0);
                 for number in [
+                    file.id,
                     file.geometry.length(),
                     file.geometry.block_size(),
                     *meta_length,
@@ -67,8 +68,8 @@ impl Handover {
                 let descriptors = [file.data.as_fd(), meta.as_fd(), present, stamp];
                 passing::send(self.sending.as_fd(), &message, &descriptors)
             }
-            Change::Forget(hash) => {
-                let message = [&[FORGET][..], &hash.0].concat();
+            Change::Forget(hash, id) => {
+                let message = [&[FORGET][..], &hash.0, &id.to_ne_bytes()].concat();
                 passing::send(self.sending.as_fd(), &message, &[])
             }
         }
@@ -97,18 +98,23 @@ fn change(passed: Passed) -> io::Result<Change> {
     let (kind, rest) = passed.bytes.split_first().ok_or_else(nonsense)?;
     let (hash, rest) = rest.split_first_chunk::<HASH_LEN>().ok_or_else(nonsense)?;
     let hash = CascadeHash(*hash);
-    if *kind == FORGET {
-        return Ok(Change::Forget(hash));
-    }
-    let ([length, block_size, meta_length], []) = rest.as_chunks::<8>() else {
+    let (numbers, []) = rest.as_chunks::<8>() else {
         return Err(nonsense());
     };
-    let [length, block_size, meta_length] =
-        [length, block_size, meta_length].map(|number| u64::from_ne_bytes(*number));
+    let numbers: Vec<u64> = numbers
+        .iter()
+        .map(|number| u64::from_ne_bytes(*number))
+        .collect();
+    let (id, [length, block_size, meta_length]) = match numbers[..] {
+        [id] if *kind == FORGET => return Ok(Change::Forget(hash, id)),
+        [id, length, block_size, meta_length] => (id, [length, block_size, meta_length]),
+        _ => return Err(nonsense()),
+    };
     let geometry = Geometry::new(length, block_size).map_err(io::Error::other)?;
     let descriptors = <[OwnedFd; 4]>::try_from(passed.descriptors).map_err(|_| nonsense())?;
     let [data, meta, present, stamp] = descriptors;
     Ok(Change::Serve(ServedFile {
+        id,
         hash,
         geometry,
         data: Arc::new(File::from(data)),
@@ -130,6 +136,7 @@ mod tests {
         let present = Arc::new(Bitmap::passable(100).expect("memory"));
         present.set(3);
         let served = ServedFile {
+            id: 3,
             hash: CascadeHash([7; HASH_LEN]),
             geometry: Geometry::new(1000, 10).expect("100 blocks"),
             data: file(),
@@ -140,13 +147,14 @@ mod tests {
         };
         handover
             .send(&Change::Serve(served.clone()))
-            .and_then(|()| handover.send(&Change::Forget(CascadeHash([8; HASH_LEN]))))
+            .and_then(|()| handover.send(&Change::Forget(CascadeHash([8; HASH_LEN]), 9)))
             .expect("there is room");
         let changes = handover.take();
-        let [Change::Serve(taken), Change::Forget(forgotten)] = &changes[..] else {
+        let [Change::Serve(taken), Change::Forget(forgotten, 9)] = &changes[..] else {
             panic!("{changes:?}");
         };
         assert_eq!((taken.hash, forgotten.0), (served.hash, [8; HASH_LEN]));
+        assert_eq!(taken.id, 3);
         assert_eq!(taken.geometry.blocks(), 100);
         assert!(taken.present.get(3) && !taken.present.get(4));
         present.set(4);
@@ -159,6 +167,7 @@ mod tests {
         let handover = Handover::new().expect("a pair of sockets");
         let file = || Arc::new(tempfile::tempfile().expect("a file"));
         let served = ServedFile {
+            id: 3,
             hash: CascadeHash([7; HASH_LEN]),
             geometry: Geometry::new(0, 10).expect("no blocks"),
             data: file(),

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -59,6 +60,9 @@ pub struct Turn {
     pub arrived: Instant,
 }
 
+/// The id of the next file; of this process, and so of the node.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Opening {
@@ -80,6 +84,8 @@ pub struct Item {
     pub name: String,
     /// The data file as it was named.
     pub named: PathBuf,
+    /// Tells it from another copy of the same file.
+    pub id: u64,
     /// Its name on the network.
     pub hash: CascadeHash,
     /// The hash of its data.
@@ -139,6 +145,7 @@ impl Item {
         Ok(Self {
             name: escape_path(data),
             named: data.into(),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             hash: parsed.hash(),
             data_hash: parsed.file_hash(),
             geometry,
@@ -237,6 +244,7 @@ impl Item {
     pub fn served(&self) -> ServedFile {
         let meta_length = 64 + 32 * u64::from(self.geometry.blocks());
         ServedFile {
+            id: self.id,
             hash: self.hash,
             geometry: self.geometry,
             data: Arc::clone(self.data.reading()),

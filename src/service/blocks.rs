@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use smallvec::SmallVec;
+
 use super::{Next, Outcome, Output, Reports, Service, Session};
 use crate::cascade_file::Geometry;
 use crate::hash::{CascadeHash, HASH_LEN};
@@ -22,6 +24,8 @@ use crate::wire::peer::{self, Extension, Request, RequestError, ResponseHeader, 
 /// A served file, as far as its blocks are verified.
 #[derive(Debug, Clone)]
 pub struct ServedFile {
+    /// Tells it from another copy of the same file.
+    pub id: u64,
     /// The cascade hash, its name on the network.
     pub hash: CascadeHash,
     /// Where the blocks lie.
@@ -100,6 +104,14 @@ impl ServedFile {
 }
 
 impl ServedFile {
+    /// How many blocks would be sent.
+    fn blocks_held(&self) -> u32 {
+        match self.data.metadata() {
+            Ok(metadata) if self.stamp.fits(&metadata) => self.present.count(),
+            _ => 0,
+        }
+    }
+
     /// The map of the blocks that would be sent; empty if that is all of them.
     fn map(&self) -> Vec<u8> {
         let (length, whole) = (self.geometry.length(), self.present.is_full());
@@ -122,8 +134,10 @@ impl ServedFile {
     }
 }
 
-/// Files by cascade hash.
-type Files = HashMap<CascadeHash, ServedFile>;
+/// Files by cascade hash; of each the copies that are here.
+type Files = HashMap<CascadeHash, Copies>;
+/// Mostly there is one; one of several may have blocks that another lacks.
+type Copies = SmallVec<[ServedFile; 1]>;
 
 /// Serves the blocks of a set of files.
 pub struct BlocksService<'a> {
@@ -144,18 +158,21 @@ pub trait News: Sync {
 /// A change of the set of files.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A file was added; it replaces one with the same hash.
+    /// A file was added; it replaces one with the same hash and id.
     Serve(ServedFile),
-    /// A file was removed.
-    Forget(CascadeHash),
+    /// A file was removed: its hash, and its id.
+    Forget(CascadeHash, u64),
 }
 
 impl<'a> BlocksService<'a> {
     /// Serves these files.
     pub fn new(files: impl IntoIterator<Item = ServedFile>) -> Self {
-        let files = files.into_iter().map(|file| (file.hash, file)).collect();
+        let mut of_hash = Files::new();
+        for file in files {
+            of_hash.entry(file.hash).or_default().push(file);
+        }
         Self {
-            files: RwLock::new(Arc::new(files)),
+            files: RwLock::new(Arc::new(of_hash)),
             news: None,
             hashes: None,
         }
@@ -217,8 +234,17 @@ impl Service for BlocksService<'_> {
         let mut files = Files::clone(&self.files());
         for change in changes {
             match change {
-                Change::Serve(file) => _ = files.insert(file.hash, file),
-                Change::Forget(hash) => _ = files.remove(&hash),
+                Change::Serve(file) => {
+                    let copies = files.entry(file.hash).or_default();
+                    copies.retain(|copy| copy.id != file.id);
+                    copies.push(file);
+                }
+                Change::Forget(hash, id) => {
+                    if let Some(copies) = files.get_mut(&hash) {
+                        copies.retain(|copy| copy.id != id);
+                    }
+                    files.retain(|_, copies| !copies.is_empty());
+                }
             }
         }
         // Sessions that have begun keep the files that they had.
@@ -230,6 +256,7 @@ impl Service for BlocksService<'_> {
         let files = self.files();
         files
             .values()
+            .flatten()
             .flat_map(|file| [file.data.as_raw_fd(), file.meta.0.as_raw_fd()])
             .collect()
     }
@@ -300,13 +327,19 @@ impl BlocksSession {
     }
 
     fn answer(&mut self, request: &Request, output: &mut Output) -> Next {
-        let Some(file) = self.files.get(&request.hash) else {
+        let copies = self.files.get(&request.hash);
+        let Some(file) = copies.and_then(|copies| copy_for(copies, request)) else {
             output.push_bytes(&peer::message(
                 Status::UnknownHash,
                 "this peer does not have the file",
             ));
             return Next::Close(Outcome::Refused);
         };
+        // Block 0 stands for the file: an empty one has a map and a cascade file, too.
+        let is_for_file = request.extension.is_some() && request.block == 0;
+        if request.block >= u64::from(file.geometry.blocks()) && !is_for_file {
+            return refuse_block(file, output);
+        }
         match (request.extension, &self.hashes) {
             (Some(Extension::Meta), _) => answer_meta(file, output),
             (Some(Extension::Map), None) => answer_map(file, output),
@@ -324,6 +357,29 @@ fn refuse_request(output: &mut Output, error: RequestError) -> Next {
     Next::Close(Outcome::ProtocolError)
 }
 
+/// The copy from which a request is answered: one that has the block, or the most blocks.
+fn copy_for<'a>(copies: &'a Copies, request: &Request) -> Option<&'a ServedFile> {
+    if let [only] = &copies[..] {
+        return Some(only);
+    }
+    let block = u32::try_from(request.block).ok();
+    let holds = |copy: &&ServedFile| block.is_some_and(|block| copy.holds(block));
+    let holder = match request.extension {
+        None => copies.iter().find(holds),
+        Some(_) => None,
+    };
+    holder.or_else(|| copies.iter().max_by_key(|copy| copy.blocks_held()))
+}
+
+fn refuse_block(file: &ServedFile, output: &mut Output) -> Next {
+    let blocks = file.geometry.blocks();
+    output.push_bytes(&peer::message(
+        Status::NoSuchBlock,
+        format_args!("the file has only {blocks} blocks"),
+    ));
+    Next::Close(Outcome::Refused)
+}
+
 fn answer_block(
     file: &ServedFile,
     block: u64,
@@ -334,12 +390,7 @@ fn answer_block(
         .ok()
         .and_then(|block| Some((block, file.geometry.range(block)?)));
     let Some((block, range)) = range else {
-        let blocks = file.geometry.blocks();
-        output.push_bytes(&peer::message(
-            Status::NoSuchBlock,
-            format_args!("the file has only {blocks} blocks"),
-        ));
-        return Next::Close(Outcome::Refused);
+        return refuse_block(file, output);
     };
     if !file.holds(block) {
         output.push_bytes(&peer::message(

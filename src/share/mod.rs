@@ -56,6 +56,8 @@ pub struct Shared {
     pub hash: CascadeHash,
     /// Its blocks.
     pub geometry: Geometry,
+    /// Whether its line was printed.
+    pub is_printed: bool,
 }
 
 /// The processes of a share, and what they are for.
@@ -130,7 +132,10 @@ impl Sharing {
             return Ok(());
         }
         for hash in std::mem::take(&mut self.waiting) {
-            if let Some(file) = self.files.iter().find(|file| file.hash == hash) {
+            // Of equal files each tells that it is complete.
+            let is_next = |file: &&mut Shared| file.hash == hash && !file.is_printed;
+            if let Some(file) = self.files.iter_mut().find(is_next) {
+                file.is_printed = true;
                 let link = Link {
                     tracker: self.tracker.clone(),
                     hash,

@@ -393,6 +393,7 @@ impl Kept {
             stamp.freeze(1);
         }
         ServedFile {
+            id: 0,
             hash: self.hash,
             geometry,
             data: file(&self.data()),
@@ -451,13 +452,14 @@ fn expected_replies(mut stream: &[u8], mut answer: impl FnMut(u8, Option<&[u8]>)
             return Outcome::Refused;
         };
         let block = number(request, 24, 8);
+        let exists = block < kept.blocks() as u64 || wants != 0 && block == 0;
         match wants {
-            1 => answer(5, Some(&kept.map())),
-            2 => answer(6, Some(META)),
-            _ if block >= kept.blocks() as u64 => {
+            _ if !exists => {
                 answer(3, None);
                 return Outcome::Refused;
             }
+            1 => answer(5, Some(&kept.map())),
+            2 => answer(6, Some(META)),
             _ => match kept.block(block as usize) {
                 Some(block) => answer(0, Some(&block)),
                 None => answer(2, None),

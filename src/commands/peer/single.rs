@@ -61,6 +61,7 @@ fn open(spec: &FileSpec) -> anyhow::Result<(ServedFile, CascadeFile)> {
         stamp.freeze(stamp::modified(&data)?);
     }
     let served = ServedFile {
+        id: 0,
         hash: cascade.hash(),
         geometry: cascade.geometry(),
         data: Arc::new(data),

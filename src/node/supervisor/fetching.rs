@@ -62,7 +62,7 @@ impl Supervisor<'_> {
 
     /// Takes note of the files whose cascade files have come.
     fn welcome_fetched(&mut self) {
-        match self.list.read() {
+        match self.list.read(|_| {}) {
             Ok(wanted) => {
                 let before = self.arriving.len();
                 let is_new = |one: &&_| !self.has(one) && !self.arriving.contains(one);

@@ -28,14 +28,15 @@ impl Supervisor<'_> {
         self.reader = reader;
     }
 
-    /// Reads the list of files again. Where it or one of the files cannot be understood, nothing changes.
+    /// Reads the list of files again. Where it cannot be understood, nothing changes; a file of it that is none is named
+    /// and left out, as at the start.
     pub(super) fn read_again(&mut self) {
         let read = || {
             let list = match &self.reader {
                 Some(reader) => reader.read()?,
                 None => self.list.clone(),
             };
-            list.read().map(|wanted| (list, wanted))
+            list.read(complain).map(|wanted| (list, wanted))
         };
         match read() {
             Ok((list, wanted)) => {
@@ -51,11 +52,14 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Stops what is not wanted any more, and takes note of what is new. A file that was given up is tried again.
+    /// Stops what is not wanted any more, and takes note of what is new. A file that was given up is tried again, and
+    /// one that was left alone because it was incomplete.
     fn follow(&mut self, wanted: Vec<Wanted>) {
         let keys: HashSet<_> = wanted.iter().map(|one| (&one.data, one.hash)).collect();
         let stays = |item: &Item| {
-            keys.contains(&(&item.named, item.hash)) && !matches!(item.stage, Stage::GivenUp(_))
+            let is_over = matches!(item.stage, Stage::GivenUp(_))
+                || item.left_alone && !item.present.is_full();
+            keys.contains(&(&item.named, item.hash)) && !is_over
         };
         let mut gone = Vec::new();
         for index in (0..self.items.len()).rev() {
@@ -63,7 +67,7 @@ impl Supervisor<'_> {
                 let item = self.items.remove(index);
                 self.retell = true;
                 self.display.remove(index);
-                gone.push(item.hash);
+                gone.push((item.hash, item.id));
                 self.let_go(item);
             }
         }
@@ -120,10 +124,10 @@ impl Supervisor<'_> {
 
     /// Sees to it that nobody is told any more that these files are here, but for those that are wanted in another
     /// place, or once more.
-    fn forget(&mut self, gone: Vec<CascadeHash>, wanted: &HashSet<CascadeHash>) {
+    fn forget(&mut self, gone: Vec<(CascadeHash, u64)>, wanted: &HashSet<CascadeHash>) {
         let unwanted: Vec<CascadeHash> = gone
             .iter()
-            .copied()
+            .map(|(hash, _)| *hash)
             .filter(|hash| !wanted.contains(hash))
             .collect();
         for (tracker, role) in &mut self.announcers {
@@ -175,13 +179,9 @@ impl Supervisor<'_> {
     /// Sends what the listener does not know. Answers whether there was something. What finds no room is sent later.
     fn send_changes(&mut self) -> bool {
         let mut sent = false;
-        while let Some(hash) = self.forgotten.pop() {
-            let same = |item: &Item| item.handed_over && item.hash == hash;
-            if self.items.iter().any(same) {
-                continue;
-            }
-            if !send(&self.handover, &Change::Forget(hash)) {
-                self.forgotten.push(hash);
+        while let Some((hash, id)) = self.forgotten.pop() {
+            if !send(&self.handover, &Change::Forget(hash, id)) {
+                self.forgotten.push((hash, id));
                 return sent;
             }
             sent = true;

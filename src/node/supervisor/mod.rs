@@ -68,7 +68,7 @@ pub struct Supervisor<'a> {
     /// Files that are not wanted any more, and the processes that still work on them.
     leaving: Vec<(Pid, Item)>,
     /// Files that are not wanted any more, of which the listener does not know that yet.
-    forgotten: Vec<CascadeHash>,
+    forgotten: Vec<(CascadeHash, u64)>,
     handover: Handover,
     limits: Limits,
     /// What became of the connections that were served.
