@@ -12,10 +12,10 @@ use anyhow::Context;
 ///
 /// # Errors
 /// As write(2); a closed pipe ends the program without a complaint.
-pub fn print(text: fmt::Arguments<'_>) -> io::Result<()> {
+pub fn print(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_fmt(text)?;
-    stdout.flush()
+    let written = stdout.write_fmt(text).and_then(|()| stdout.flush());
+    written.context("cannot write to standard output")
 }
 
 /// Writes a result to standard output, at once. Where nobody reads any more, the work and the exit status still

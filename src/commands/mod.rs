@@ -63,7 +63,8 @@ pub fn main() -> ExitCode {
             .into();
         }
     };
-    match run(understood) {
+    let doing = format!("cannot go on with 'cascade {}'", command_name());
+    match run(understood).map_err(|error| logging::named(error, &doing)) {
         Ok(status) => status.into(),
         Err(error) if is_closed_pipe(&error) => Status::Done.into(),
         Err(error) => {
@@ -135,10 +136,15 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// The command that was typed.
+fn command_name() -> String {
+    let typed = std::env::args_os().nth(1).unwrap_or_default();
+    typed.to_string_lossy().into_owned()
+}
+
 /// The command that helps with the command that was typed.
 fn help_command() -> String {
-    let typed = std::env::args_os().nth(1).unwrap_or_default();
-    let typed = typed.to_string_lossy();
+    let typed = command_name();
     if Cli::command().find_subcommand(&*typed).is_some() {
         format!("cascade {typed} --help")
     } else {

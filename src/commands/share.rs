@@ -152,7 +152,7 @@ fn make(data: &Path, cascade: &Path) -> anyhow::Result<()> {
         let name = escape_path(data);
         format!("cannot share {name}: its cascade file cannot be made beside it")
     };
-    let body = || exit_code(describe_beside(data, cascade));
+    let body = || exit_code("hashing", describe_beside(data, cascade));
     let pid = fork::spawn_leaf(&[], body).with_context(made)?;
     match child::wait(pid).with_context(made)? {
         How::Exited(0) => Ok(()),
@@ -225,10 +225,7 @@ fn start_peer(settings: Settings) -> std::io::Result<Pid> {
         match node::run_as_role(settings, signals) {
             Ok(node::End::Status(status)) => status as u8,
             Ok(node::End::Signal(_)) => 0,
-            Err(error) => {
-                complain(&error);
-                1
-            }
+            Err(error) => exit_code("the peer", Err(error)),
         }
     })
 }

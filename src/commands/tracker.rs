@@ -59,7 +59,9 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     let _pidfile = pidfile::hold(options.daemon.pidfile.as_deref(), &confinement)?;
     let mut limits = limits_with_pool(Limits::default(), &options.limits, options.server.pool);
     let listeners = listen.open(&mut limits)?;
-    let (manager, ledger) = (Manager::of_environment(), Arc::new(Ledger::new()?));
+    let manager = Manager::of_environment();
+    let ledger = Ledger::new().context("cannot share memory with child processes")?;
+    let ledger = Arc::new(ledger);
     let Helpers {
         reader,
         writer,
@@ -67,7 +69,8 @@ pub fn run(mut options: Tracker, said: Said) -> anyhow::Result<Status> {
     } = helpers::start(&options, &said, &confinement)?;
     // There may be many, and a fork copies the tables of what this process has.
     options.targets = Vec::new();
-    let reporter = reporter(&options, About::now(&listeners)?, &ledger, &confinement)?;
+    let about = About::now(&listeners).context("cannot look at the listening sockets")?;
+    let reporter = reporter(&options, about, &ledger, &confinement)?;
     let service = service(&options, policy, writer)?;
     let service = service.with_policy_from(read_again(said, reader));
     let service = match &reporter {

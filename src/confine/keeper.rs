@@ -73,7 +73,8 @@ pub fn start(
     helpers: Vec<Helper<'_>>,
     begin: impl FnOnce() -> anyhow::Result<Option<File>>,
 ) -> anyhow::Result<Pid> {
-    let (mut reader, writer) = io::pipe()?;
+    let (mut reader, writer) =
+        io::pipe().context("cannot start the process that keeps others alive")?;
     let descriptors = helpers.iter().flat_map(Helper::descriptors);
     let kept = Kept::new(descriptors.chain([writer.as_raw_fd()]));
     let started = fork::spawn_leaf_keeping(&kept, move || {
@@ -94,7 +95,8 @@ pub fn start(
                 0
             }
             Err(error) => {
-                crate::logging::complain(&error.into());
+                let keeping = "cannot keep other processes alive";
+                crate::logging::complain(&anyhow::Error::new(error).context(keeping));
                 1
             }
         }
@@ -102,7 +104,9 @@ pub fn start(
     let pid = started.context("cannot start the process that keeps others alive")?;
     // Of one that died too soon to say anything, the helpers are gone, which whoever uses them sees.
     let mut said = String::new();
-    reader.read_to_string(&mut said)?;
+    reader
+        .read_to_string(&mut said)
+        .context("cannot hear from the process that keeps others alive")?;
     anyhow::ensure!(said.is_empty(), "{said}");
     Ok(pid)
 }

@@ -233,7 +233,8 @@ impl Confinement {
         let entered = self.enter_all(role);
         match entered {
             Err(error) if self.sandbox == Sandbox::Auto => {
-                log::warn!("cannot confine this process: {error:#}; it goes on");
+                let why = crate::logging::causes(&error);
+                log::warn!("cannot confine this process: {why}; it goes on");
                 Ok(())
             }
             entered => entered.context("cannot confine this process"),

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::dup2_stderr;
 
@@ -147,15 +148,38 @@ pub fn status(lines: &[String]) {
 
 /// Says an error and its causes, on one line.
 pub fn complain(error: &anyhow::Error) {
-    fail(format_args!("{error:#}"));
+    fail(format_args!("{}", causes(error)));
 }
 
-/// The exit status of a process that did this: 1 where it failed, which it says.
-pub fn exit_code(went: anyhow::Result<()>) -> u8 {
+/// An error and its causes, without those that the one before has told already.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !last.ends_with(&cause) {
+            text.push_str(&format!(": {cause}"));
+        }
+        last = cause;
+    }
+    text
+}
+
+/// Names what was being done in an error of the system that nobody has explained.
+pub fn named(error: anyhow::Error, doing: &str) -> anyhow::Error {
+    let is_of_system = |error: &io::Error| error.raw_os_error().is_some();
+    let is_bare = error.downcast_ref().is_some_and(is_of_system) || error.is::<Errno>();
+    match error.chain().count() == 1 && is_bare {
+        true => error.context(doing.to_owned()),
+        false => error,
+    }
+}
+
+/// The exit status of a process of this role that did this: 1 where it failed, which it says.
+pub fn exit_code(role: &str, went: anyhow::Result<()>) -> u8 {
     match went {
         Ok(()) => 0,
         Err(error) => {
-            complain(&error);
+            complain(&named(error, &format!("cannot go on with {role}")));
             1
         }
     }
@@ -163,8 +187,7 @@ pub fn exit_code(went: anyhow::Result<()>) -> u8 {
 
 /// As [`complain`], for an error that is only text.
 pub fn fail(what: fmt::Arguments<'_>) {
-    let what = without_errno(&what.to_string());
-    write(Level::Error, Voice::Error, None, format_args!("{what}"));
+    write(Level::Error, Voice::Error, None, what);
 }
 
 /// Tells whoever waits for it how far something is.
@@ -192,7 +215,7 @@ fn render(
         remote,
         message: message
             .as_str()
-            .map_or_else(|| message.to_string().into(), Into::into),
+            .map_or_else(|| without_errno(&message.to_string()).into(), Into::into),
     };
     line.render(style(), SystemTime::now())
 }

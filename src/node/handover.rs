@@ -84,7 +84,7 @@ impl News for Handover {
                 Ok(None) => return changes,
                 Ok(Some(Ok(change))) => changes.push(change),
                 Ok(Some(Err(error))) | Err(error) => {
-                    log::error!("cannot take over a file: {error}");
+                    log::error!("the listener cannot take over a file: {error}");
                     return changes;
                 }
             }

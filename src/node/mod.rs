@@ -170,7 +170,9 @@ fn run_with(
     };
     let mut doors = Doors::open(settings.control.as_deref(), &[], &[], &settings.confinement)?;
     // Until now there was nothing to clean up: a signal had its usual effect, whatever was being waited for.
-    let signals = settings.vitals.watch(catch()?)?;
+    let signals = catch()
+        .and_then(|signals| settings.vitals.watch(signals))
+        .context("cannot catch signals")?;
     let settings = &inside(settings)?;
     let (reader, keeper) = start_reader(settings)?.unzip();
     // Files are opened as the user who will own them.
@@ -215,7 +217,8 @@ fn run_in(
     let grace = settings.limits.grace;
     let list = signals.with_deadline(grace, || settings.files.all())??;
     let admission = Arc::new(Admission::new()?);
-    let (about, ledger) = (About::now(&listeners)?, Arc::new(Ledger::new()?));
+    let about = About::now(&listeners).context("cannot look at the listening sockets")?;
+    let ledger = Arc::new(Ledger::new().context("cannot share memory with child processes")?);
     let telling = Telling {
         doors,
         source: Arc::new(NodeSource::new(&about, &ledger, &[], &settings.files)),
@@ -247,7 +250,8 @@ fn run_in(
         advertise: settings.sources.advertise,
     };
     let mut supervisor =
-        Supervisor::new(settings, trackers, peers, place, items, status, admission)?;
+        Supervisor::new(settings, trackers, peers, place, items, status, admission)
+            .context("cannot share memory with child processes")?;
     supervisor.read_list_with(reader);
     supervisor.tell_at(doors);
     if settings.daemon {

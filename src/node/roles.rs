@@ -60,27 +60,30 @@ pub fn start_listener(
         tells: None,
     };
     fork::spawn_role(&keep, &[Signal::SIGHUP], |signals| {
-        exit_code((|| {
-            let signals = match settings.vitals.pulse() {
-                Some(pulse) => pulse.watch(signals)?,
-                None => signals,
-            };
-            only_look(items, admission).context("cannot serve")?;
-            settings.confinement.enter(role)?;
-            let blocks = BlocksService::new(items.iter().map(Item::served)).with_news(handover);
-            let listeners = &place.listeners;
-            match witness {
-                None => server::serve(model, listeners, &blocks, limits, ledger, &signals),
-                Some(to) => {
-                    let to = Arc::clone(to);
-                    let service = Witnessed { blocks, to };
-                    server::serve(model, listeners, &service, limits, ledger, &signals)
+        exit_code(
+            "the listener",
+            (|| {
+                let signals = match settings.vitals.pulse() {
+                    Some(pulse) => pulse.watch(signals)?,
+                    None => signals,
+                };
+                only_look(items, admission).context("cannot serve")?;
+                settings.confinement.enter(role)?;
+                let blocks = BlocksService::new(items.iter().map(Item::served)).with_news(handover);
+                let listeners = &place.listeners;
+                match witness {
+                    None => server::serve(model, listeners, &blocks, limits, ledger, &signals),
+                    Some(to) => {
+                        let to = Arc::clone(to);
+                        let service = Witnessed { blocks, to };
+                        server::serve(model, listeners, &service, limits, ledger, &signals)
+                    }
                 }
-            }
-            .context("cannot serve")?;
-            log::debug!("served {}", ledger.tally());
-            Ok(())
-        })())
+                .context("cannot serve")?;
+                log::debug!("served {}", ledger.tally());
+                Ok(())
+            })(),
+        )
     })
 }
 
@@ -122,7 +125,7 @@ pub fn start_announcer(
         let begun = only_look(items, admission).context("cannot announce files");
         match begun.and_then(|()| ask_one(tracker, confinement)) {
             Ok(()) => announcer::run(tracker, place, announced),
-            Err(error) => exit_code(Err(error)),
+            Err(error) => exit_code("an announcer", Err(error)),
         }
     })
 }
@@ -167,7 +170,7 @@ pub fn start_farewell(
     let keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();
     let farewell = || match ask_one(tracker, confinement) {
         Ok(()) => announcer::leave(tracker, place, hashes),
-        Err(error) => exit_code(Err(error)),
+        Err(error) => exit_code("unsubscribing", Err(error)),
     };
     fork::spawn_leaf(&keep, farewell).map(Some)
 }

@@ -131,7 +131,7 @@ impl TrackerPlace {
             return Ok(None);
         }
         let keep: Vec<_> = self.listeners.iter().map(AsFd::as_fd).collect();
-        let life = |signals| exit_code(self.serve(hashes, confinement, &signals));
+        let life = |signals| exit_code("the tracker", self.serve(hashes, confinement, &signals));
         fork::spawn_role(&keep, &[], life).map(Some)
     }
 

@@ -173,7 +173,10 @@ impl Door {
         process.start(|| {
             fork::spawn_leaf(&keep, || {
                 let served = serve(listeners, hosts, source, confinement);
-                exit_code(served.context("cannot tell the status"))
+                exit_code(
+                    "the status server",
+                    served.context("cannot tell the status"),
+                )
             })
         })
     }

@@ -79,7 +79,7 @@ impl Reporter {
             life: Box::new(move |socket| {
                 let doors = &mut doors.borrow_mut();
                 let lived = life::live(doors, &subject, confinement, &shelf, socket);
-                exit_code(lived.context("cannot tell the status"))
+                exit_code("the status server", lived.context("cannot tell the status"))
             }),
         };
         let begin = || {

@@ -119,7 +119,7 @@ impl<'a> Quest<'a> {
             match ask(&addresses, self.hash, confinement, admission, admitted) {
                 Ok(asking) => peer.state = PeerState::Asked(asking),
                 Err(error) => {
-                    log::warn!("cannot start a process: {error}");
+                    log::warn!("cannot start a process that asks {}: {error}", peer.address);
                     peer.state = PeerState::Due(Instant::now() + FIRST_PAUSE);
                     return;
                 }

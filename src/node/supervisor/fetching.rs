@@ -39,9 +39,10 @@ impl Supervisor<'_> {
                 let trackers: Vec<TrackerAddress> = self.trackers().cloned().collect();
                 let (settings, peers) = (self.settings, &self.peers);
                 let admission = &self.admission;
-                Role::started(roles::start_fetcher(
-                    &missing, settings, &trackers, peers, admission,
-                ))
+                Role::started(
+                    "the search for cascade files",
+                    roles::start_fetcher(&missing, settings, &trackers, peers, admission),
+                )
             }
         };
     }

@@ -320,29 +320,35 @@ impl<'a> Supervisor<'a> {
             let opened = listen::again(&mut place.listeners, &place.addresses, backlog);
             let pulse = self.settings.vitals.pulse();
             pulse.inspect(|pulse| pulse.begin());
-            self.listener = Role::started(opened.and_then(|()| {
-                roles::start_listener(
-                    &self.place,
-                    &self.items,
-                    &self.handover,
-                    self.settings,
-                    &self.limits,
-                    &self.ledger,
-                    &self.admission,
-                )
-            }));
+            self.listener = Role::started(
+                "the listener",
+                opened.and_then(|()| {
+                    roles::start_listener(
+                        &self.place,
+                        &self.items,
+                        &self.handover,
+                        self.settings,
+                        &self.limits,
+                        &self.ledger,
+                        &self.admission,
+                    )
+                }),
+            );
             self.tell_ready();
         }
         if self.items.iter().any(|item| item.announced) {
             let confinement = &self.settings.confinement;
             for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
-                *role = Role::started(roles::start_announcer(
-                    tracker,
-                    &self.place,
-                    &self.items,
-                    confinement,
-                    &self.admission,
-                ));
+                *role = Role::started(
+                    "an announcer",
+                    roles::start_announcer(
+                        tracker,
+                        &self.place,
+                        &self.items,
+                        confinement,
+                        &self.admission,
+                    ),
+                );
             }
         }
         Ok(())

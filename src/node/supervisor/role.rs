@@ -33,11 +33,11 @@ impl Role {
         matches!(self, Self::Due(at) if at <= Instant::now())
     }
 
-    pub(super) fn started(pid: io::Result<Pid>) -> Self {
+    pub(super) fn started(what: &str, pid: io::Result<Pid>) -> Self {
         match pid {
             Ok(pid) => Self::Running(pid),
             Err(error) => {
-                log::warn!("cannot start a process: {error}");
+                log::warn!("cannot start {what}: {error}");
                 Self::Due(Instant::now() + REST)
             }
         }

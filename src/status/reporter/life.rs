@@ -137,7 +137,7 @@ impl Reporter<'_> {
         let due = self.doors.start(source, confinement);
         let asking = self.surveyor.as_mut().zip(survey.as_ref());
         let next = asking.and_then(|(surveyor, survey)| {
-            let life = || exit_code(survey.run(roll, confinement));
+            let life = || exit_code("the poller of peers", survey.run(roll, confinement));
             surveyor.start(|| fork::spawn_leaf(&[], life))
         });
         earlier(due, next)
