@@ -85,7 +85,7 @@ swarm: build ## a swarm behind slow uplinks (root): five minutes
 limits: build ## whether the rate limits hold: a minute
 	python3 benches/swarm/limits.py --binary $(BINARY)
 
-# Each fuzz target for so many seconds; what is found comes to lie in fuzz/artifacts. `make check` has the same
+# Each fuzz target for FUZZ_SECONDS; what is found is written to fuzz/artifacts. `make check` has the same
 # invariants as property tests, and all of tests/corpus.
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(notdir $(wildcard tests/corpus/*))
