@@ -235,7 +235,6 @@ fn a_command_line_without_sense_is_a_usage_error() {
         &["tracker", "--max-peers", "0", "--open"],
         &["fetch", cascade],
         &["get", "--nonsense", cascade],
-        &[],
     ];
     for line in lines {
         let program = scene.program(env!("CARGO_BIN_EXE_cascade"));

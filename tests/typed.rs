@@ -105,6 +105,8 @@ fn a_tracker_needs_no_port_and_no_scheme() {
         let named = named.arg(&hash).run().assert_code(1);
         assert!(named.error().contains(says), "{named:?}");
     }
+    let missing = "cannot understand the command line: <CASCADE|LINK|HASH>... is missing; try 'cascade get --help'";
+    refused(&scene, &["get"], 2, missing);
     let nobody = "no tracker or peer given: use a link, -t HOST:PORT or -p HOST:PORT";
     refused(&scene, &["get", "data.cascade"], 2, nobody);
 }

@@ -15,7 +15,9 @@ pub fn reason(error: &clap::Error) -> String {
         .map(str::trim)
         .take_while(|line| !line.is_empty())
         .collect();
-    lines.join(" ")
+    let what = lines.join(" ");
+    let missing = what.strip_prefix("the following required arguments were not provided: ");
+    missing.map_or_else(|| what.clone(), |names| format!("{names} is missing"))
 }
 
 /// What was probably meant.
