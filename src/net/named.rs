@@ -32,6 +32,23 @@ impl NamedPeers {
         }
     }
 
+    /// The addresses of a peer are others now.
+    pub fn renew(&mut self, name: &HostPort, addresses: &[SocketAddr]) {
+        let text = name.to_string();
+        let addresses = by_turns(addresses);
+        match self.0.iter_mut().find(|named| named.name == text) {
+            None => self.add(name, &addresses),
+            Some(named) => {
+                let is_known = |address| named.addresses.contains(address);
+                let same = addresses.len() == named.addresses.len();
+                let is_news = !same || !addresses.iter().all(is_known);
+                if is_news && !addresses.is_empty() {
+                    named.addresses = addresses;
+                }
+            }
+        }
+    }
+
     /// The addresses by which they go.
     pub fn iter(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let first = |named: &Named| named.addresses.first().copied();
@@ -91,5 +108,7 @@ mod tests {
         assert_eq!(peers.describe(six), "host:9 ([::1]:9, 127.0.0.1:9)");
         assert_eq!(peers.describe(other), "127.0.0.1:8");
         assert!(peers.contains(six) && !peers.contains(four));
+        peers.renew(&name("host:9"), &[four]);
+        assert!(peers.contains(four) && !peers.contains(six));
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use dns_lookup::{AddrInfoHints, SockType, getaddrinfo, getnameinfo};
+use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo, getnameinfo};
 
 use super::address::{HostPort, Port};
 use crate::sys::child;
@@ -29,7 +29,28 @@ pub fn here(host: &str, port: &Port) -> io::Result<Vec<SocketAddr>> {
         host: host.into(),
         port: port.clone(),
     };
-    look_up(Some(host), port).map_err(|reason| not_found(&target.to_string(), &reason))
+    look_up(Some(host), port).map_err(|reason| reason.about(&target.to_string()))
+}
+
+/// Whether a name that could not be looked up may be known in a moment: the name server does not answer.
+pub fn is_temporary(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NetworkUnreachable
+}
+
+/// Why a name has no address.
+struct Failure {
+    temporary: bool,
+    reason: String,
+}
+
+impl Failure {
+    fn about(&self, what: &str) -> io::Error {
+        let error = not_found(what, &self.reason);
+        if self.temporary {
+            return io::Error::new(io::ErrorKind::NetworkUnreachable, error.to_string());
+        }
+        error
+    }
 }
 
 /// The number of a port.
@@ -40,7 +61,7 @@ pub fn port(port: &Port) -> io::Result<u16> {
     if let Port::Number(number) = port {
         return Ok(*number);
     }
-    let addresses = look_up(None, port).map_err(|reason| not_found(&port.to_string(), &reason))?;
+    let addresses = look_up(None, port).map_err(|reason| reason.about(&port.to_string()))?;
     addresses
         .first()
         .map(SocketAddr::port)
@@ -73,8 +94,11 @@ pub fn apart(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
             .lines()
             .filter_map(|line| line.parse().ok())
             .collect()),
-        Some((_, reason)) => Err(io::Error::new(
-            io::ErrorKind::NotFound,
+        Some((kind, reason)) => Err(io::Error::new(
+            match kind {
+                "later" => io::ErrorKind::NetworkUnreachable,
+                _ => io::ErrorKind::NotFound,
+            },
             reason.trim_end().to_owned(),
         )),
         None => Err(not_found(&target.to_string(), "the resolver ended")),
@@ -101,20 +125,27 @@ fn answer(mut to: &UnixStream, target: &HostPort) -> u8 {
             .fold("found\n".to_owned(), |text, address| {
                 format!("{text}{address}\n")
             }),
+        Err(error) if is_temporary(&error) => format!("later\n{error}"),
         Err(error) => format!("error\n{error}"),
     };
     to.write_all(text.as_bytes()).is_err().into()
 }
 
-fn look_up(host: Option<&str>, port: &Port) -> Result<Vec<SocketAddr>, String> {
+fn look_up(host: Option<&str>, port: &Port) -> Result<Vec<SocketAddr>, Failure> {
     let hints = AddrInfoHints {
         socktype: SockType::Stream.into(),
         ..AddrInfoHints::default()
     };
     let service = port.to_string();
-    let found = getaddrinfo(host, Some(&service), Some(hints))
-        .map_err(|error| io::Error::from(error).to_string())
-        .map_err(|text| text.replace("failed to lookup address information: ", ""))?;
+    let found = getaddrinfo(host, Some(&service), Some(hints)).map_err(|error| {
+        let temporary = matches!(
+            error.kind(),
+            LookupErrorKind::Again | LookupErrorKind::Fail | LookupErrorKind::System
+        );
+        let text = io::Error::from(error).to_string();
+        let reason = text.replace("failed to lookup address information: ", "");
+        Failure { temporary, reason }
+    })?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for info in found.flatten() {
         if !addresses.contains(&info.sockaddr) {
@@ -122,7 +153,10 @@ fn look_up(host: Option<&str>, port: &Port) -> Result<Vec<SocketAddr>, String> {
         }
     }
     if addresses.is_empty() {
-        Err("it has no address".into())
+        Err(Failure {
+            temporary: false,
+            reason: "it has no address".into(),
+        })
     } else {
         Ok(addresses)
     }

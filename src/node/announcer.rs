@@ -22,6 +22,7 @@ use crate::text::without_errno;
 use crate::tracker::client::{self, AskError};
 use crate::wire::tracker::{Command, MAX_RECORDS, NOBODY, PeerRecord, Request};
 
+use super::names::Names;
 use super::{Place, TrackerAddress};
 
 /// How often a peer subscribes again (PROTOCOL §2).
@@ -67,10 +68,16 @@ struct Schedule<'a> {
 }
 
 /// Announces until it is killed; returns the exit status.
-pub fn run(tracker: &TrackerAddress, place: &Place, files: Vec<Announced<'_>>) -> u8 {
+pub fn run(
+    tracker: &TrackerAddress,
+    place: &Place,
+    files: Vec<Announced<'_>>,
+    names: Option<&Names>,
+) -> u8 {
     let announcer = Announcer {
         tracker,
         place,
+        names,
         own: NOBODY,
         warned: false,
         said: String::new(),
@@ -87,6 +94,7 @@ pub fn list_often(tracker: &TrackerAddress, files: Vec<Announced<'_>>) -> u8 {
     let announcer = Announcer {
         tracker,
         place: &Place::nowhere(),
+        names: None,
         own: NOBODY,
         warned: false,
         said: String::new(),
@@ -134,6 +142,7 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
     let mut announcer = Announcer {
         tracker,
         place,
+        names: None,
         own: NOBODY,
         warned: true,
         said: String::new(),
@@ -157,6 +166,8 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
 struct Announcer<'a> {
     tracker: &'a TrackerAddress,
     place: &'a Place,
+    /// Who is told that the tracker does not answer.
+    names: Option<&'a Names>,
     /// What the tracker was told last of where this node is found.
     own: SocketAddrV4,
     warned: bool,
@@ -227,6 +238,11 @@ impl Announcer<'_> {
                 }
             }
             Err(error) => {
+                if let (Some(names), false) =
+                    (self.names, matches!(error, AskError::Refused { .. }))
+                {
+                    names.look_up_soon();
+                }
                 let error = without_errno(&error.to_string());
                 self.say(format!("cannot ask tracker {}: {error}", self.tracker.name));
             }

@@ -25,6 +25,7 @@ mod finishing;
 pub mod handover;
 pub mod item;
 mod metadata;
+mod names;
 mod place;
 mod roles;
 pub mod status;
@@ -64,7 +65,8 @@ use crate::sys::signals::{self, Signals};
 use crate::text::escape_path;
 use item::{Item, Opening};
 use metadata::{Obtained, Telling};
-use place::{resolve_peers, resolve_trackers};
+use names::Names;
+use place::{Resolved, resolve};
 use status::NodeSource;
 use supervisor::Supervisor;
 use told::Told;
@@ -162,8 +164,14 @@ fn run_with(
     catch: impl FnOnce() -> io::Result<Signals>,
 ) -> anyhow::Result<End> {
     limits::raise_descriptor_limit();
-    let trackers = resolve_trackers(&settings.sources.tracker)?;
-    let peers = resolve_peers(&settings.sources.peer)?;
+    // A cascade file that is to be fetched is searched for before anything is served.
+    let waits = settings.files.named.iter().any(FileSpec::is_to_be_fetched);
+    let Resolved {
+        trackers,
+        peers,
+        names,
+        found,
+    } = resolve(&settings.sources, settings.daemon, waits)?;
     let listeners = match settings.listen.take() {
         Some(listen) => listen.open(&mut settings.limits)?,
         None => Vec::new(),
@@ -175,6 +183,7 @@ fn run_with(
         .context("cannot catch signals")?;
     let settings = &inside(settings)?;
     let (reader, keeper) = start_reader(settings)?.unzip();
+    let (names, names_keeper) = names::start(names, found, &settings.confinement)?.unzip();
     // Files are opened as the user who will own them.
     settings.confinement.leave()?;
     // The user's command may be one that gains rights. Whoever faces strangers gives them up for itself in any case.
@@ -187,10 +196,12 @@ fn run_with(
         peers,
         listeners,
         reader,
+        names,
     };
     let end = run_in(world, settings, &mut doors, &signals);
     doors.stop();
-    keeper.into_iter().for_each(keeper::wait_for_end);
+    let keepers = keeper.into_iter().chain(names_keeper);
+    keepers.for_each(keeper::wait_for_end);
     end
 }
 
@@ -200,6 +211,7 @@ struct World {
     peers: NamedPeers,
     listeners: Vec<TcpListener>,
     reader: Option<Reader<FileList>>,
+    names: Option<Names>,
 }
 
 fn run_in(
@@ -213,6 +225,7 @@ fn run_in(
         peers,
         listeners,
         reader,
+        names,
     } = world;
     let grace = settings.limits.grace;
     let list = signals.with_deadline(grace, || settings.files.all())??;
@@ -253,6 +266,7 @@ fn run_in(
         Supervisor::new(settings, trackers, peers, place, items, status, admission)
             .context("cannot share memory with child processes")?;
     supervisor.read_list_with(reader);
+    supervisor.look_up_with(names);
     supervisor.tell_at(doors);
     if settings.daemon {
         supervisor.fetch_missing();

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::announcer::{self, Announced};
 use super::handover::Handover;
 use super::item::Item;
+use super::names::Names;
 use super::supervisor::fetching;
 use super::told::Witnessed;
 use super::{FileSpec, Place, Settings, TrackerAddress, metadata};
@@ -103,11 +104,13 @@ pub fn start_announcer(
     items: &[Item],
     confinement: &Confinement,
     admission: &Admission,
+    names: Option<&Names>,
 ) -> io::Result<Pid> {
     let found = items.iter().filter_map(|item| item.found.as_ref());
     let listeners = place.listeners.iter().map(AsFd::as_fd);
     let keep: Vec<_> = listeners
         .chain(found.map(|(sender, _)| sender.as_fd()))
+        .chain(names.map(AsFd::as_fd))
         .collect();
     let announced = items.iter().filter(|item| item.announced);
     let announced = announced.filter_map(|item| {
@@ -124,7 +127,7 @@ pub fn start_announcer(
     fork::spawn_leaf(&keep, || {
         let begun = only_look(items, admission).context("cannot announce files");
         match begun.and_then(|()| ask_one(tracker, confinement)) {
-            Ok(()) => announcer::run(tracker, place, announced),
+            Ok(()) => announcer::run(tracker, place, announced, names),
             Err(error) => exit_code("an announcer", Err(error)),
         }
     })

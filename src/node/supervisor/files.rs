@@ -31,6 +31,7 @@ impl Supervisor<'_> {
     /// Reads the list of files again. Where it cannot be understood, nothing changes; a file of it that is none is named
     /// and left out, as at the start.
     pub(super) fn read_again(&mut self) {
+        self.look_up_now();
         let read = || {
             let list = match &self.reader {
                 Some(reader) => reader.read()?,

@@ -4,6 +4,7 @@ mod downloads;
 mod ends;
 pub mod fetching;
 mod files;
+mod looking_up;
 mod results;
 mod role;
 mod stop;
@@ -33,6 +34,7 @@ use crate::net::admission::Admission;
 use crate::net::bucket::Bucket;
 use crate::net::listen;
 use crate::net::named::NamedPeers;
+use crate::node::names::Names;
 use crate::server::{Ledger, Limits};
 use crate::service::blocks::News;
 use crate::status::doors::Doors;
@@ -62,6 +64,9 @@ pub struct Supervisor<'a> {
     reader: Option<Reader<FileList>>,
     place: Place,
     peers: NamedPeers,
+    /// Who looks up their names and the trackers' again; and the downloads that began before there was news.
+    names: Option<Names>,
+    outdated: Vec<Pid>,
     items: Vec<Item>,
     /// Files that are new and were not opened yet.
     arriving: Vec<Wanted>,
@@ -126,6 +131,8 @@ impl<'a> Supervisor<'a> {
             admission,
             download,
             peers,
+            names: None,
+            outdated: Vec::new(),
             display: Display::new(items.len(), &settings.reporting, &settings.events),
             items,
             arriving: Vec::new(),
@@ -192,6 +199,7 @@ impl<'a> Supervisor<'a> {
     /// Starts what is due, and shows how far it is; returns the end, if this is it.
     fn take_steps(&mut self) -> anyhow::Result<Option<End>> {
         self.open_arriving();
+        self.follow_names();
         self.items.iter_mut().for_each(Item::notice_onlookers);
         self.notice_changes();
         self.start_verifiers()?;
@@ -338,7 +346,11 @@ impl<'a> Supervisor<'a> {
         }
         if self.items.iter().any(|item| item.announced) {
             let confinement = &self.settings.confinement;
-            for (tracker, role) in self.announcers.iter_mut().filter(|(_, role)| role.is_due()) {
+            for (tracker, role) in self
+                .announcers
+                .iter_mut()
+                .filter(|(tracker, role)| role.is_due() && !tracker.addresses.is_empty())
+            {
                 *role = Role::started(
                     "an announcer",
                     roles::start_announcer(
@@ -347,6 +359,7 @@ impl<'a> Supervisor<'a> {
                         &self.items,
                         confinement,
                         &self.admission,
+                        self.names.as_ref(),
                     ),
                 );
             }
