@@ -34,7 +34,9 @@ use open::{assert_own, create_or_open, identity, lock, open_regular, same_file};
 #[derive(Debug, Error)]
 pub enum DataError {
     /// Another process downloads it.
-    #[error("cannot download to {0}: another process is downloading to it")]
+    #[error(
+        "cannot download to {0}: another process is downloading to it; wait for it, or name another place"
+    )]
     Locked(String),
     /// It exists and is not complete, and nobody said what is to be done.
     #[error(
