@@ -38,12 +38,24 @@ impl Wanted {
     /// Downloads with the help of these trackers.
     #[track_caller]
     fn get_from(&self, trackers: &[SocketAddr]) -> Finished {
+        self.get_with(&[], trackers)
+    }
+
+    /// As [`Self::get_from`], so slowly that the file is there in part for a while.
+    #[track_caller]
+    fn get_slowly_from(&self, tracker: SocketAddr) -> Finished {
+        self.get_with(&["--download-limit", "15KiB"], &[tracker])
+    }
+
+    #[track_caller]
+    fn get_with(&self, options: &[&str], trackers: &[SocketAddr]) -> Finished {
         let get = trackers
             .iter()
             .fold(self.scene.cascade("get"), |get, tracker| {
                 get.tracker(*tracker)
             });
         let done = get
+            .args(options)
             .arg(&self.cascade)
             .run()
             .assert_code(0)
@@ -113,7 +125,7 @@ fn a_tracker_that_does_not_register_a_peer_is_asked_for_the_others() {
             _ => trackers::response(1, b"private addresses are refused"),
         })
     });
-    let done = wanted.get_from(&[tracker.address()]);
+    let done = wanted.get_slowly_from(tracker.address());
     let refused = "does not tell others of this peer: ";
     assert!(done.stderr.contains(refused), "{done:#?}");
     assert!(
@@ -354,6 +366,10 @@ fn a_tracker_that_knows_only_list_and_subscribe_is_used() {
     tracker.assert_well_treated();
 }
 
+fn has_subscribed(tracker: &StandIn) -> bool {
+    tracker.asked().iter().any(|asked| asked.command() == 2)
+}
+
 /// What a client sends, byte for byte.
 #[track_caller]
 fn assert_asked(tracker: &StandIn, command: u8, hash: &[u8], address: [u8; 6]) {
@@ -412,7 +428,7 @@ fn a_peer_subscribes_with_the_local_address_of_its_connection_and_its_port() {
         .args(["-l", "127.0.0.1:0"])
         .arg(&wanted.cascade)
         .serve();
-    eventually("the peer subscribes", || !tracker.asked().is_empty());
+    eventually("the peer subscribes", || has_subscribed(&tracker));
     let [high, low] = daemon.address().port().to_be_bytes();
     assert_asked(
         &tracker,
@@ -434,7 +450,7 @@ fn a_peer_advertises_the_address_that_it_is_told() {
         .args(["-l", "127.0.0.1:0", "--advertise", "192.0.2.7:4660"])
         .arg(&wanted.cascade)
         .serve();
-    eventually("the peer subscribes", || !tracker.asked().is_empty());
+    eventually("the peer subscribes", || has_subscribed(&tracker));
     assert_asked(
         &tracker,
         2,
@@ -448,7 +464,24 @@ fn a_peer_advertises_the_address_that_it_is_told() {
 fn a_download_subscribes_unless_it_names_no_tracker() {
     let wanted = Wanted::new();
     let tracker = wanted.tracker_with(&[]);
-    wanted.get_from(&[tracker.address()]);
-    assert!(tracker.asked().iter().any(|asked| asked.command() == 2));
+    wanted.get_slowly_from(tracker.address());
+    assert!(has_subscribed(&tracker));
+    let asked = tracker.asked();
+    assert_eq!(asked[0].command(), 1, "there was nothing to serve then");
+    assert_eq!(asked.last().map(|asked| asked.command()), Some(3));
     tracker.assert_well_treated();
+}
+
+/// It would stay on the lists for half an hour at a tracker that does not know how to remove it.
+#[test]
+fn download_that_is_over_before_it_served_anybody_registers_nothing() {
+    let wanted = Wanted::new();
+    let tracker = wanted.tracker_with(&[]);
+    wanted.get_from(&[tracker.address()]);
+    assert!(tracker.asked().iter().all(|asked| asked.command() == 1));
+    // Nor does one that found nothing.
+    let wanted = Wanted::new();
+    let tracker = trackers::always(trackers::response(0, &[]));
+    wanted.times_out_with(tracker.address());
+    assert!(tracker.asked().iter().all(|asked| asked.command() == 1));
 }

@@ -26,6 +26,10 @@ pub enum Figure {
     Peers,
     /// Peers from whom blocks came.
     Contributors,
+    /// Peers that are known to lack blocks.
+    IncompletePeers,
+    /// At which trackers the file was registered, as a bit set by their numbers.
+    Registered,
     /// How many workers the file may have; the supervisor decides.
     Workers,
     /// Bytes of blocks that were fetched and are right; what came twice counts once.

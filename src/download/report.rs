@@ -77,12 +77,13 @@ const WHOLE_FILE_FAILED: u8 = 7;
 const BEGAN: u8 = 8;
 const PATH: u8 = 9;
 
-const FAILURES: [Failure; 5] = [
+const FAILURES: [Failure; 6] = [
     Failure::Unreachable,
     Failure::Silent,
     Failure::UnknownHash,
     Failure::Lied,
     Failure::Ours,
+    Failure::Shortage,
 ];
 
 impl Record for Report {

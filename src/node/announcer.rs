@@ -1,12 +1,14 @@
 //! The announcer: a process that tells one tracker what this node serves, and passes on the peers that the tracker
 //! names.
 //!
-//! It subscribes at once and then every 10 minutes; sooner at first, because a tracker that is killed restores only
-//! what it had saved, and so forgets the newest peers. While a file is incomplete it requests the list of peers in
+//! It subscribes once there is a block to serve, and a while later: clients that ask each peer once, and take "not
+//! present" for final, are not to be sent here before. Then it subscribes every 10 minutes; sooner at first, because a
+//! tracker that is killed restores only what it had saved, and so forgets the newest peers. While a file is incomplete it requests the list of peers in
 //! between: soon at first, since peers that start together would find each other late, then less often. A tracker that
 //! does not respond is asked again at growing intervals.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::download::progress::{Figure, Progress};
@@ -30,6 +32,9 @@ const RENEW: Duration = Duration::from_secs(600);
 /// The first time that it does so; twice as much later the next. However long a tracker takes to save what it knows, a
 /// peer that it has lost is missing for little longer than it was known.
 const FIRST_RENEWAL: Duration = Duration::from_secs(5);
+/// How long the first block of a file is here before others are told of this peer: most of what follows is there by
+/// then, and a download that is over by then has served nobody.
+const FIRST_BLOCKS: Duration = Duration::from_secs(1);
 /// How long leaving may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
@@ -65,17 +70,22 @@ struct Schedule<'a> {
     renewal: Duration,
     list_at: Instant,
     pause: Duration,
+    /// When there was a block to serve; for a file that was complete from the beginning, before that.
+    block_since: Option<Instant>,
+    was_complete: bool,
 }
 
-/// Announces until it is killed; returns the exit status.
+/// Announces until it is killed; returns the exit status. `number`: which of the node's trackers it is.
 pub fn run(
     tracker: &TrackerAddress,
+    number: usize,
     place: &Place,
     files: Vec<Announced<'_>>,
     names: Option<&Names>,
 ) -> u8 {
     let announcer = Announcer {
         tracker,
+        number,
         place,
         names,
         own: NOBODY,
@@ -93,6 +103,7 @@ pub fn run(
 pub fn list_often(tracker: &TrackerAddress, files: Vec<Announced<'_>>) -> u8 {
     let announcer = Announcer {
         tracker,
+        number: 0,
         place: &Place::nowhere(),
         names: None,
         own: NOBODY,
@@ -113,6 +124,8 @@ fn run_announcer(mut announcer: Announcer<'_>, files: Vec<Announced<'_>>) -> u8 
     let mut schedules: Vec<Schedule<'_>> = files
         .into_iter()
         .map(|file| Schedule {
+            block_since: None,
+            was_complete: file.present.is_full(),
             file,
             subscribe_at: now,
             renewal: FIRST_RENEWAL,
@@ -122,6 +135,7 @@ fn run_announcer(mut announcer: Announcer<'_>, files: Vec<Announced<'_>>) -> u8 
         .collect();
     loop {
         for schedule in &mut schedules {
+            schedule.look();
             announcer.attend_to(schedule);
         }
         let Some(next) = schedules
@@ -141,6 +155,7 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
     let deadline = Instant::now() + FAREWELL;
     let mut announcer = Announcer {
         tracker,
+        number: 0,
         place,
         names: None,
         own: NOBODY,
@@ -163,8 +178,34 @@ pub fn leave(tracker: &TrackerAddress, place: &Place, hashes: &[CascadeHash]) ->
     0
 }
 
+impl Schedule<'_> {
+    /// Looks whether there is something to serve.
+    fn look(&mut self) {
+        if self.block_since.is_none() && self.file.present.count() > 0 {
+            self.block_since = Some(Instant::now());
+        }
+    }
+
+    /// When it may be told that the file is here; where nothing of it is, when to look again.
+    fn may_subscribe_at(&self) -> Instant {
+        let now = Instant::now();
+        match self.block_since {
+            _ if self.was_complete => self.subscribe_at.min(now),
+            Some(since) => since + FIRST_BLOCKS,
+            None => now + FIRST_BLOCKS,
+        }
+    }
+}
+
+/// The bit of a tracker in [`Figure::Registered`]; those with high numbers share the last.
+pub fn registered_bit(number: usize) -> u64 {
+    1 << number.min(u64::BITS as usize - 1)
+}
+
 struct Announcer<'a> {
     tracker: &'a TrackerAddress,
+    /// Which of the node's trackers it is.
+    number: usize,
     place: &'a Place,
     /// Who is told that the tracker does not answer.
     names: Option<&'a Names>,
@@ -192,9 +233,10 @@ impl Announcer<'_> {
             return Instant::now() + RENEW;
         }
         let complete = schedule.file.present.is_full();
+        let subscribe_at = schedule.may_subscribe_at().max(schedule.subscribe_at);
         match (self.serves(), complete) {
-            (true, true) => schedule.subscribe_at,
-            (true, false) => schedule.subscribe_at.min(schedule.list_at),
+            (true, true) => subscribe_at,
+            (true, false) => subscribe_at.min(schedule.list_at),
             (false, false) => schedule.list_at,
             (false, true) => Instant::now() + RENEW,
         }
@@ -205,7 +247,12 @@ impl Announcer<'_> {
         if self.due(schedule) > now {
             return;
         }
-        let command = if self.serves() && schedule.subscribe_at <= now {
+        let may_subscribe = schedule.may_subscribe_at() <= now;
+        if !may_subscribe && schedule.list_at > now {
+            // There may be a block by then.
+            return;
+        }
+        let command = if self.serves() && may_subscribe && schedule.subscribe_at <= now {
             Command::Subscribe
         } else {
             Command::List
@@ -226,6 +273,9 @@ impl Announcer<'_> {
             Ok(records) => {
                 knows_more = records.len() >= MAX_RECORDS;
                 if command == Command::Subscribe {
+                    if refusal.is_none() && self.own != NOBODY {
+                        self.note_registered(schedule);
+                    }
                     schedule.subscribe_at = now + schedule.renewal;
                     schedule.renewal = (schedule.renewal * 2).min(RENEW);
                 }
@@ -257,6 +307,13 @@ impl Announcer<'_> {
             self.longest_pause
         };
         schedule.pause = (schedule.pause * 2).min(longest);
+    }
+
+    /// Takes note that the tracker has to be told when this node goes.
+    fn note_registered(&self, schedule: &Schedule<'_>) {
+        let bit = registered_bit(self.number);
+        let registered = schedule.file.progress.cell(Figure::Registered);
+        registered.fetch_or(bit, Ordering::Relaxed);
     }
 
     /// Passes the peers to the file's downloader.

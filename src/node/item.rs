@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::Context;
 use nix::unistd::Pid;
 
+use super::announcer::registered_bit;
 use crate::cascade_file::{CascadeFile, Geometry};
 use crate::download::progress::{Figure, Progress};
 use crate::download::report::Heard;
@@ -228,6 +229,11 @@ impl Item {
         self.data.is_named()
             && self.present.is_full()
             && self.progress.get(Figure::DataLength) == self.geometry.length()
+    }
+
+    /// Whether the tracker with this number was told that the file is here.
+    pub fn is_registered_at(&self, number: usize) -> bool {
+        self.progress.get(Figure::Registered) & registered_bit(number) != 0
     }
 
     /// Bytes of verified blocks, at most the length of the file.

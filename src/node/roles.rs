@@ -99,7 +99,7 @@ fn only_look(items: &[Item], admission: &Admission) -> io::Result<()> {
 
 /// Subscribes to one tracker, again and again, and hands on the peers that it names.
 pub fn start_announcer(
-    tracker: &TrackerAddress,
+    (number, tracker): (usize, &TrackerAddress),
     place: &Place,
     items: &[Item],
     confinement: &Confinement,
@@ -127,7 +127,7 @@ pub fn start_announcer(
     fork::spawn_leaf(&keep, || {
         let begun = only_look(items, admission).context("cannot announce files");
         match begun.and_then(|()| ask_one(tracker, confinement)) {
-            Ok(()) => announcer::run(tracker, place, announced, names),
+            Ok(()) => announcer::run(tracker, number, place, announced, names),
             Err(error) => exit_code("an announcer", Err(error)),
         }
     })
@@ -167,7 +167,7 @@ pub fn start_farewell(
     hashes: &[CascadeHash],
     confinement: &Confinement,
 ) -> io::Result<Option<Pid>> {
-    if place.listeners.is_empty() {
+    if place.listeners.is_empty() || hashes.is_empty() {
         return Ok(None);
     }
     let keep: Vec<_> = place.listeners.iter().map(AsFd::as_fd).collect();

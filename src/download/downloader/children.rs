@@ -16,6 +16,7 @@ use crate::download::{whole, worker};
 use crate::logging;
 use crate::sys::child::{self, Ended, How};
 use crate::sys::fork;
+use crate::text::without_errno;
 
 /// How often a worker connects to a peer that has never answered: some close the connection where they are asked for a
 /// map, and are asked for a block.
@@ -23,10 +24,13 @@ const CONNECTS_TO_STRANGER: u32 = 2;
 
 impl Downloader<'_> {
     pub(super) fn hire(&mut self, id: WorkerId, peer: SocketAddr) -> io::Result<()> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let (read, orders) = (File::from(read), File::from(write));
-        let map = Arc::new(Bitmap::new(self.task.present.blocks())?);
+        let (read, orders, map) = match self.prepare_worker() {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.not_started(id, peer, &error);
+                return Ok(());
+            }
+        };
         let Some(data) = self.task.data.writing() else {
             return Err(io::Error::other("the data file is not open for writing"));
         };
@@ -63,13 +67,25 @@ impl Downloader<'_> {
                     },
                 );
             }
-            Err(error) => {
-                let line = format_args!("cannot start a worker for {peer}: {error}");
-                logging::about(peer, Level::Warn, line);
-                self.plan.handle(self.now(), Event::Died(id));
-            }
+            Err(error) => self.not_started(id, peer, &error),
         }
         Ok(())
+    }
+
+    /// The pipe for a worker's orders, both ends, and the memory for its peer's map.
+    fn prepare_worker(&self) -> io::Result<(File, File, Arc<Bitmap>)> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let map = Arc::new(Bitmap::new(self.task.present.blocks())?);
+        Ok((File::from(read), File::from(write), map))
+    }
+
+    /// What a worker needs cannot be had now.
+    fn not_started(&mut self, id: WorkerId, peer: SocketAddr, error: &io::Error) {
+        let error = without_errno(&error.to_string());
+        self.shortage
+            .met(format_args!("cannot start a worker for {peer}: {error}"));
+        self.plan.handle(self.now(), Event::NotStarted(id));
     }
 
     /// How often a worker may connect to a peer before that has answered.

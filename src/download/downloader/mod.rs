@@ -5,6 +5,7 @@ mod children;
 mod hope;
 mod reports;
 mod said;
+mod shortage;
 mod task;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
 use hope::heard;
 use said::Said;
+use shortage::Shortage;
 pub use task::{Ending, Task};
 
 /// How often the plan is asked though nothing happened: peers become due again, maps old, workers slow.
@@ -72,6 +74,7 @@ struct Downloader<'a> {
     heard: (Instant, u64),
     /// When that was looked at last.
     looked: Instant,
+    shortage: Shortage,
 }
 
 /// A worker process as its parent sees it.
@@ -134,6 +137,7 @@ impl<'a> Downloader<'a> {
             said: Said::default(),
             error: None,
             looked: Instant::now(),
+            shortage: Shortage::default(),
             heard: (heard(task), task.progress.get(Figure::Received)),
         })
     }
@@ -144,7 +148,10 @@ impl<'a> Downloader<'a> {
         // One that died may have been this far.
         self.task.progress.set(Figure::Syncing, 0);
         self.task.data.reserve(geometry.length())?;
-        self.hash_whole_file()?;
+        self.hash_whole_file().with_context(|| {
+            let path = crate::text::escape_path(self.task.data.path());
+            format!("cannot start the process that hashes {path}")
+        })?;
         while !(self.plan.is_complete() && self.whole.hash.is_some()) {
             self.carry_out_orders()?;
             if let Some(ending) = self.hopeless() {
@@ -160,6 +167,9 @@ impl<'a> Downloader<'a> {
             self.publish_figures();
             if let Some(error) = self.error.take() {
                 return Err(error);
+            }
+            if !self.task.patient {
+                self.shortage.check(self.workers.is_empty())?;
             }
         }
         self.dismiss_workers();
@@ -203,6 +213,7 @@ impl<'a> Downloader<'a> {
         let progress = self.task.progress;
         progress.set(Figure::Peers, self.plan.connected_peers() as u64);
         progress.set(Figure::Contributors, self.plan.contributors() as u64);
+        progress.set(Figure::IncompletePeers, self.plan.incomplete_peers() as u64);
         progress.set(Figure::Wanted, self.plan.wants_workers(self.now()).into());
         let waste = self.plan.waste();
         progress.set(Figure::Requests, waste.requests);

@@ -67,6 +67,7 @@ impl Downloader<'_> {
         }
         match report {
             WorkerReport::Fetched(blocks) => {
+                self.shortage.is_over();
                 blocks
                     .into_iter()
                     .for_each(|block| self.fetched(now, id, block));
@@ -121,12 +122,16 @@ impl Downloader<'_> {
                     format_args!("{peer} is ignored for this download: {reason}"),
                 );
             }
+            Failure::Shortage => self
+                .shortage
+                .met(format_args!("a worker for {peer} failed: {reason}")),
             Failure::Ours => say(
                 Level::Warn,
                 format_args!("a worker for {peer} failed: {reason}"),
             ),
             // Trackers name many that are gone; whom the user named should be there.
             Failure::Unreachable if !self.task.peers.contains(peer) => {
+                self.said.is_news(peer, reason);
                 say(Level::Debug, format_args!("cannot reach {peer}: {reason}"));
             }
             // It is tried again and again.

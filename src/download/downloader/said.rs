@@ -18,15 +18,20 @@ impl Said {
         self.last.insert(peer, reason) != Some(reason)
     }
 
-    /// The peer answered; answers whether something was wrong with it.
+    /// The peer answered; returns whether something was wrong with it that is over. One that sent something wrong stays
+    /// wrong, though its other connections may still bring blocks.
     pub fn answered(&mut self, peer: SocketAddr) -> bool {
-        self.last.remove(&peer).is_some()
+        let reason = self.last.get(&peer);
+        reason.is_some_and(|reason| reason.block().is_none()) && self.last.remove(&peer).is_some()
     }
 
-    /// What is wrong with these peers, in parentheses after a space; nothing where nothing is.
-    pub fn reasons(&self, peers: &NamedPeers) -> String {
+    /// What is wrong with the peers, those that the user named first, in parentheses after a space; nothing where
+    /// nothing is.
+    pub fn reasons(&self, named: &NamedPeers) -> String {
         let with_reason = |peer| Some((peer, *self.last.get(&peer)?));
-        let wrong: Vec<_> = peers.iter().filter_map(with_reason).collect();
+        let others = self.last.keys().copied();
+        let others = others.filter(|peer| !named.contains(*peer));
+        let wrong: Vec<_> = named.iter().chain(others).filter_map(with_reason).collect();
         reason::of_peers(&wrong)
     }
 }
@@ -72,15 +77,24 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_a_few_peers_of_those_that_matter() {
+    fn one_that_sent_something_wrong_does_not_answer_now() {
+        let mut said = Said::default();
+        said.is_news(peer(1), Reason::new(ReasonKind::WrongBlock, 7));
+        assert!(!said.answered(peer(1)));
+        assert!(said.reasons(&named([])).contains("corrupt block"));
+    }
+
+    #[test]
+    fn an_error_names_a_few_peers_those_first_that_the_user_named() {
         let mut said = Said::default();
         assert_eq!(said.reasons(&named([1])), "");
         for port in 1..=5 {
             said.is_news(peer(port), refused());
         }
-        assert_eq!(
-            said.reasons(&named([1, 9])),
-            " (192.0.2.1:1: connection refused)"
+        let reasons = said.reasons(&named([4, 9]));
+        assert!(
+            reasons.starts_with(" (192.0.2.1:4: connection refused; "),
+            "{reasons}"
         );
         assert!(said.reasons(&named(1..=5)).ends_with("; and 2 more)"));
     }

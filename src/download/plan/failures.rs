@@ -8,6 +8,9 @@ use super::{Failure, Order, Plan, WorkerId};
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
+/// How long a peer waits for which this host lacked something.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+
 impl Plan {
     /// The worker can do nothing more with its peer.
     pub(super) fn failed(&mut self, now: Duration, id: WorkerId, failure: Failure) {
@@ -27,6 +30,8 @@ impl Plan {
             }
             // Several workers of a peer that has gone notice it one after the other: that is one failure.
             _ if now < peer.not_before => {}
+            // Whom else would be asked lacks as much.
+            Failure::Shortage => peer.not_before = now + SHORTAGE_PAUSE,
             Failure::Unreachable | Failure::Silent | Failure::Ours => {
                 let backoff = FIRST_BACKOFF * (1 << peer.failures.min(10));
                 peer.failures += 1;
@@ -46,6 +51,12 @@ impl Plan {
         {
             self.admission.ended(admitted);
         }
+    }
+
+    /// The worker was never there.
+    pub(super) fn not_started(&mut self, now: Duration, id: WorkerId) {
+        self.failed(now, id, Failure::Shortage);
+        self.died(now, id);
     }
 
     /// Puts a worker's blocks back among those that nobody was asked for.

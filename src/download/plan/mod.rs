@@ -165,6 +165,7 @@ impl Plan {
             }
             Event::Failed(worker, failure) => self.failed(now, worker, failure),
             Event::Died(worker) => self.died(now, worker),
+            Event::NotStarted(worker) => self.not_started(now, worker),
         }
     }
 
@@ -217,6 +218,12 @@ impl Plan {
             .keys()
             .filter(|address| self.seats_taken(**address) > 0)
             .count()
+    }
+
+    /// How many peers that answered lack blocks, as far as is known: those may want what is here.
+    pub fn incomplete_peers(&self) -> usize {
+        let peers = self.peers.values();
+        peers.filter(|peer| peer.knowledge.is_incomplete()).count()
     }
 
     /// Whether more workers, or any, would have something to do.

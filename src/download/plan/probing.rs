@@ -122,7 +122,7 @@ impl Plan {
         let admitted = self.workers.get_mut(&id).and_then(|it| it.admitted.take());
         match (admitted, failure) {
             (None, _) => {}
-            (Some(admitted), Failure::Ours) => self.admission.ended(admitted),
+            (Some(admitted), Failure::Ours | Failure::Shortage) => self.admission.ended(admitted),
             (Some(admitted), _) => self.admission.failed(later, admitted),
         }
     }

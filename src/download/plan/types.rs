@@ -1,6 +1,9 @@
 //! What the plan is told, and what it orders.
 
+use std::io;
 use std::net::SocketAddr;
+
+use nix::errno::Errno;
 
 use crate::download::reason::ReasonKind;
 use crate::download::report::Listed;
@@ -36,6 +39,8 @@ pub enum Event<'a> {
     Failed(WorkerId, Failure),
     /// The worker's process is gone.
     Died(WorkerId),
+    /// The worker could not be started, for this host lacks something.
+    NotStarted(WorkerId),
 }
 
 /// Why a worker gave up on its peer.
@@ -51,9 +56,22 @@ pub enum Failure {
     Lied,
     /// Not the peer's fault: the disk failed, or this process.
     Ours,
+    /// This host lacks descriptors, processes or memory at present.
+    Shortage,
 }
 
 impl Failure {
+    /// What an error on this side is: a shortage passes, and is nobody's fault.
+    pub fn of_ours(error: &io::Error) -> Self {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        match errno {
+            Some(
+                Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS,
+            ) => Self::Shortage,
+            _ => Self::Ours,
+        }
+    }
+
     /// The failure in a word for programs; documented in cascade-get(1).
     pub fn keyword(self, kind: ReasonKind) -> &'static str {
         match (self, kind) {

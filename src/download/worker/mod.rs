@@ -187,10 +187,7 @@ impl Worker<'_> {
 
     fn send_report(&self, report: WorkerReport) -> Result<(), GiveUp> {
         let report = Report::Worker(self.to.id, report);
-        self.to
-            .reports
-            .send(&report)
-            .map_err(|error| GiveUp(Failure::Ours, Reason::errno(&error)))
+        self.to.reports.send(&report).map_err(ours)
     }
 
     /// Takes the orders that wait in the pipe.
@@ -201,7 +198,7 @@ impl Worker<'_> {
             Ok(0) => return Ok(Orders::Ended),
             Ok(n) => self.partial_order.extend_from_slice(&bytes[..n]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(GiveUp(Failure::Ours, Reason::errno(&error))),
+            Err(error) => return Err(ours(error)),
         }
         let arrived = std::mem::take(&mut self.partial_order);
         let (orders, rest) = arrived.as_chunks::<{ WorkerOrder::LEN }>();
@@ -330,5 +327,5 @@ impl Worker<'_> {
 }
 
 fn ours(error: io::Error) -> GiveUp {
-    GiveUp(Failure::Ours, Reason::errno(&error))
+    GiveUp(Failure::of_ours(&error), Reason::errno(&error))
 }

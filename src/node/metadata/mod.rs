@@ -280,7 +280,7 @@ impl Search<'_> {
         let announced = self.quests.iter().map(Quest::announced).collect();
         let ports: Vec<u16> = tracker.addresses.iter().map(SocketAddr::port).collect();
         let role = Role::Announcer { ports: &ports };
-        let life = || announcer::run(tracker, &nowhere, announced, None);
+        let life = || announcer::run(tracker, 0, &nowhere, announced, None);
         let run = || self.settings.confinement.confined(role, life);
         fork::spawn_leaf(&keep, run)
     }

@@ -103,8 +103,9 @@ impl Supervisor<'_> {
         let (wanting, idle): (Vec<&Item>, Vec<&Item>) =
             downloading.partition(|item| item.progress.get(Figure::Wanted) > 0);
         // One who knows nobody yet may begin at once when that changes.
+        let share = self.workers / (wanting.len() + idle.len()).max(1) as u64;
         idle.iter()
-            .for_each(|item| item.progress.set(Figure::Workers, 0));
+            .for_each(|item| item.progress.set(Figure::Workers, share.max(1)));
         let all = wanting.len() as u64;
         if all == 0 {
             return;

@@ -8,8 +8,10 @@ use nix::unistd::Pid;
 
 use super::{Item, Role, Stage, Supervisor, roles};
 use crate::confine::reader::Reader;
+use crate::download::progress::Figure;
 use crate::hash::CascadeHash;
 use crate::logging::{self, complain};
+use crate::node::announcer::registered_bit;
 use crate::node::files::{FileList, Wanted};
 use crate::node::handover::Handover;
 use crate::node::item::Opening;
@@ -68,7 +70,7 @@ impl Supervisor<'_> {
                 let item = self.items.remove(index);
                 self.retell = true;
                 self.display.remove(index);
-                gone.push((item.hash, item.id));
+                gone.push((item.hash, item.id, item.progress.get(Figure::Registered)));
                 self.let_go(item);
             }
         }
@@ -125,20 +127,21 @@ impl Supervisor<'_> {
 
     /// Sees to it that nobody is told any more that these files are here, but for those that are wanted in another
     /// place, or once more.
-    fn forget(&mut self, gone: Vec<(CascadeHash, u64)>, wanted: &HashSet<CascadeHash>) {
-        let unwanted: Vec<CascadeHash> = gone
-            .iter()
-            .map(|(hash, _)| *hash)
-            .filter(|hash| !wanted.contains(hash))
-            .collect();
-        for (tracker, role) in &mut self.announcers {
+    fn forget(&mut self, gone: Vec<(CascadeHash, u64, u64)>, wanted: &HashSet<CascadeHash>) {
+        for (number, (tracker, role)) in self.announcers.iter_mut().enumerate() {
             stop_announcer(role);
-            if !unwanted.is_empty() {
-                // It ends by itself, soon. A tracker that was not told forgets us, later.
-                let confinement = &self.settings.confinement;
-                let _ = roles::start_farewell(tracker, &self.place, &unwanted, confinement);
-            }
+            let unwanted: Vec<CascadeHash> = gone
+                .iter()
+                .filter(|(hash, _, registered)| {
+                    registered & registered_bit(number) != 0 && !wanted.contains(hash)
+                })
+                .map(|(hash, _, _)| *hash)
+                .collect();
+            // It ends by itself, soon. A tracker that was not told forgets us, later.
+            let confinement = &self.settings.confinement;
+            let _ = roles::start_farewell(tracker, &self.place, &unwanted, confinement);
         }
+        let gone = gone.into_iter().map(|(hash, id, _)| (hash, id));
         self.forgotten.extend(gone);
     }
 

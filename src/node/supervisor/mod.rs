@@ -346,15 +346,14 @@ impl<'a> Supervisor<'a> {
         }
         if self.items.iter().any(|item| item.announced) {
             let confinement = &self.settings.confinement;
-            for (tracker, role) in self
-                .announcers
-                .iter_mut()
-                .filter(|(tracker, role)| role.is_due() && !tracker.addresses.is_empty())
-            {
+            let due = self.announcers.iter_mut().enumerate();
+            let due =
+                due.filter(|(_, (tracker, role))| role.is_due() && !tracker.addresses.is_empty());
+            for (number, (tracker, role)) in due {
                 *role = Role::started(
                     "an announcer",
                     roles::start_announcer(
-                        tracker,
+                        (number, tracker),
                         &self.place,
                         &self.items,
                         confinement,

@@ -125,7 +125,8 @@ impl Supervisor<'_> {
     }
 
     /// How long the others are given to see that this node has everything: those who watched the files grow (they
-    /// look twice a second), and those who had no time to. Where all came from one peer, that one knows.
+    /// look twice a second), and those who had no time to. Where all came from one peer, that one knows; and those who
+    /// have everything themselves do not mind.
     pub(super) fn farewell(&self, finished: Instant) -> Duration {
         let recently = |at: Instant| finished.saturating_duration_since(at) < LAST_LOOK;
         let watched = |item: &Item| item.watched.1.is_some_and(recently);
@@ -133,7 +134,11 @@ impl Supervisor<'_> {
             let figure = |figure| item.progress.get(figure);
             let (fetched, length) = (figure(Figure::Fetched), item.geometry.length());
             let quick = figure(Figure::Milliseconds) < QUICK.as_millis() as u64;
-            fetched > 0 && quick && (figure(Figure::Contributors) > 1 || fetched < length)
+            let some_lack = figure(Figure::IncompletePeers) > 0;
+            fetched > 0
+                && quick
+                && some_lack
+                && (figure(Figure::Contributors) > 1 || fetched < length)
         };
         let tracked = !self.announcers.is_empty();
         let some = |item: &Item| watched(item) || tracked && unseen(item);

@@ -78,11 +78,15 @@ impl Supervisor<'_> {
 
     /// Unsubscribes from the trackers, in a process for each, which is given a moment for it.
     fn leave_trackers(&mut self) {
-        let hashes: Vec<CascadeHash> = self.items.iter().map(|item| item.hash).collect();
-        for (tracker, role) in &mut self.announcers {
+        for (number, (tracker, role)) in self.announcers.iter_mut().enumerate() {
             let Role::Running(pid) = *role else { continue };
             // It may be waiting for an answer: what it would subscribe now would be wrong.
             child::kill(pid);
+            let registered = self
+                .items
+                .iter()
+                .filter(|item| item.is_registered_at(number));
+            let hashes: Vec<CascadeHash> = registered.map(|item| item.hash).collect();
             let confinement = &self.settings.confinement;
             let farewell = roles::start_farewell(tracker, &self.place, &hashes, confinement);
             *role = match farewell {
