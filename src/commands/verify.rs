@@ -12,13 +12,14 @@ use super::Status;
 use super::files::{cannot, check_directory, cores, for_each, one_file_only, read_cascade};
 use crate::cascade_file::CascadeFile;
 use crate::cli::Verify;
+use crate::logging::complain;
 use crate::output::{print_bytes, print_json};
 use crate::store::bitmap::Bitmap;
 use crate::store::names::{data_path, data_path_in};
 use crate::store::open_data;
 use crate::store::pieces::unobserved;
 use crate::store::verify::verify;
-use crate::text::escape_path;
+use crate::text::{escape_path, without_errno};
 
 /// Checks the data file of each cascade file.
 ///
@@ -80,7 +81,14 @@ fn check(path: &Path, cascade: &CascadeFile) -> anyhow::Result<Findings> {
         }
         Err(error) => return Err(cannot("read", path, error)),
     };
-    let length = verify(&data, cascade, &present, cores(), &unobserved)
+    let unreadable = |block: u32, error: &io::Error| {
+        let error = without_errno(&error.to_string());
+        complain(&anyhow::anyhow!(
+            "cannot read block {block} of {}: {error}",
+            escape_path(path)
+        ));
+    };
+    let length = verify(&data, cascade, &present, cores(), &unobserved, &unreadable)
         .and_then(|()| data.metadata())
         .map_err(|error| cannot("read", path, error))?
         .len();

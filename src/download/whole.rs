@@ -15,6 +15,7 @@ use crate::cascade_file::Geometry;
 use crate::faults;
 use crate::hash::FileHash;
 use crate::store::bitmap::Bitmap;
+use crate::store::verify::is_of_device;
 use crate::sys::letters::Sender;
 
 /// How much is read at once.
@@ -43,6 +44,9 @@ pub fn run(whole: &Whole<'_>, wake: &File, reports: &Sender<Report>) -> u8 {
     reports.send(&report).is_err().into()
 }
 
+/// How often a part of the file is read before that is an error.
+const READ_ATTEMPTS: u32 = 3;
+
 impl Whole<'_> {
     fn follow(&self, mut wake: &File) -> io::Result<FileHash> {
         let mut hasher = Sha256::new();
@@ -58,7 +62,7 @@ impl Whole<'_> {
             let mut at = range.start;
             while at < range.end {
                 let room = (range.end - at).min(READ as u64) as usize;
-                self.data.read_exact_at(&mut buffer[..room], at)?;
+                self.read(&mut buffer[..room], at)?;
                 hasher.update(&buffer[..room]);
                 at += room as u64;
                 self.progress.set(Figure::Hashed, at);
@@ -66,6 +70,18 @@ impl Whole<'_> {
             block = next;
         }
         Ok(FileHash::finish(hasher))
+    }
+
+    /// Reads what was verified before. An error of the device may pass: that of a network mount, or of a sector that the
+    /// disk replaces.
+    fn read(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let mut attempts = 1;
+        loop {
+            match self.data.read_exact_at(buffer, at) {
+                Err(error) if is_of_device(&error) && attempts < READ_ATTEMPTS => attempts += 1,
+                read => return read,
+            }
+        }
     }
 
     /// The bytes of the block and of those that follow it and are present too, as far as they are read at once; and the

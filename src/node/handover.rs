@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::cascade_file::Geometry;
 use crate::hash::{CascadeHash, HASH_LEN};
+use crate::service::blocks::read_errors::ReadErrors;
 use crate::service::blocks::{Change, News, ServedFile};
 use crate::store::bitmap::Bitmap;
 use crate::store::stamp::Stamp;
@@ -25,6 +26,8 @@ const FORGET: u8 = 2;
 pub struct Handover {
     sending: OwnedFd,
     receiving: OwnedFd,
+    /// What comes back: blocks that the listener's children could not read.
+    pub read_errors: Arc<ReadErrors>,
 }
 
 impl Handover {
@@ -34,7 +37,11 @@ impl Handover {
     /// Where the system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let (sending, receiving) = passing::pair()?;
-        Ok(Self { sending, receiving })
+        Ok(Self {
+            sending,
+            receiving,
+            read_errors: Arc::new(ReadErrors::new()?),
+        })
     }
 
     /// The end that a listener keeps.

@@ -103,6 +103,8 @@ pub struct Item {
     pub stamp: Arc<Stamp>,
     /// The data file is somebody's: it is served as far as it is right, and never written.
     pub left_alone: bool,
+    /// A block of it could not be read: it is verified again, and served meanwhile.
+    pub damaged: bool,
     /// Its turn to be downloaded.
     pub turn: Turn,
     /// Who watches it grow.
@@ -155,6 +157,7 @@ impl Item {
             present: Arc::new(present.with_context(preparing)?),
             stamp: Arc::new(stamp.with_context(preparing)?),
             left_alone: false,
+            damaged: false,
             turn: Turn {
                 number: 0,
                 received: 0,
@@ -193,9 +196,11 @@ impl Item {
         Ok(cascade)
     }
 
-    /// Begins with nothing known of the data file; but what is known of one that is copied first is needed for that.
+    /// Begins with nothing known of the data file; but what is known of one that is copied first is needed for that, and
+    /// of one that is damaged in places the rest is served meanwhile.
     pub fn begin_verification(&mut self) {
-        if self.data.to_copy().is_none() {
+        let is_kept = std::mem::take(&mut self.damaged) || self.data.to_copy().is_some();
+        if !is_kept {
             self.present.clear_all();
         }
     }

@@ -70,7 +70,9 @@ pub fn start_listener(
                 };
                 only_look(items, admission).context("cannot serve")?;
                 settings.confinement.enter(role)?;
-                let blocks = BlocksService::new(items.iter().map(Item::served)).with_news(handover);
+                let blocks = BlocksService::new(items.iter().map(Item::served))
+                    .with_news(handover)
+                    .noting(Arc::clone(&handover.read_errors));
                 let listeners = &place.listeners;
                 match witness {
                     None => server::serve(model, listeners, &blocks, limits, ledger, &signals),

@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use nix::unistd::Pid;
@@ -17,6 +18,7 @@ use crate::logging::complain;
 use crate::store::data_file::Origin;
 use crate::store::{copy, origin, pieces, stamp, verify};
 use crate::sys::fork;
+use crate::text::{count, without_errno};
 
 /// What a verifier found. The number is the exit status of its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,34 @@ fn copy_agreeing_blocks(item: &Item, cascade: &CascadeFile) -> anyhow::Result<()
     Ok(())
 }
 
+/// The blocks that cannot be read: the first few are named, and the others counted.
+#[derive(Default)]
+struct Damage {
+    blocks: AtomicU32,
+}
+
+impl Damage {
+    const NAMED: u32 = 3;
+
+    fn tell(&self, name: &str, block: u32, error: &io::Error) {
+        if self.blocks.fetch_add(1, Ordering::Relaxed) < Self::NAMED {
+            let error = without_errno(&error.to_string());
+            log::warn!("cannot read block {block} of {name}: {error}; it counts as missing");
+        }
+    }
+
+    fn sum_up(&self, name: &str) {
+        let more = self
+            .blocks
+            .load(Ordering::Relaxed)
+            .saturating_sub(Self::NAMED);
+        if more > 0 {
+            let more = count(more as usize, "more block");
+            log::warn!("{more} of {name} cannot be read");
+        }
+    }
+}
+
 /// Verifies all blocks; and where all of a file are right that has its final name already, the whole.
 fn verify_item(
     item: &Item,
@@ -123,7 +153,21 @@ fn verify_item(
     };
     let data = item.data.reading();
     let modified = stamp::modified(data).with_context(reading)?;
-    verify::verify(data, cascade, &item.present, threads, &observer).with_context(reading)?;
+    let damage = Damage::default();
+    let unreadable = |block: u32, error: &io::Error| {
+        item.present.unset(block);
+        damage.tell(&item.name, block, error);
+    };
+    verify::verify(
+        data,
+        cascade,
+        &item.present,
+        threads,
+        &observer,
+        &unreadable,
+    )
+    .with_context(reading)?;
+    damage.sum_up(&item.name);
     if item.data.is_named() && item.present.is_full() && !item.left_alone {
         let hash = pieces::hash_file(data, item.geometry.length(), &pieces::unobserved)
             .with_context(reading)?;

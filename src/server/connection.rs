@@ -25,6 +25,7 @@ use super::pace::Pace;
 use super::together::{self, MSG_MORE};
 use crate::faults;
 use crate::service::{Chunk, Next, Outcome, Output, Session};
+use crate::store::verify::is_of_device;
 use crate::sys::socket::{read, send, set_unsent_limit};
 use crate::sys::support::is_unsupported;
 
@@ -353,8 +354,18 @@ impl<'a, T: AsFd, S: Session> Connection<'a, T, S> {
                 Ok(over.or(Some(Want::Write)))
             }
             Errno::EINTR => Ok(None),
+            error if is_of_device(&error.into()) => Ok(Some(self.file_failed(error))),
             error => Err(error.into()),
         }
+    }
+
+    /// What was to be sent of a file cannot be read.
+    #[cold]
+    fn file_failed(&mut self, error: Errno) -> Want {
+        if let Some((Chunk::File { file, range }, _)) = self.output.front() {
+            self.session.file_failed(file, range.start, error as i32);
+        }
+        Want::End(Outcome::Refused)
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The server side of the peer protocol: blocks of files, from open descriptors. PROTOCOL §3, §4, §5.
 
 pub mod on_demand;
+pub mod read_errors;
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use read_errors::{ReadError, ReadErrors};
 use smallvec::SmallVec;
 
 use super::{Next, Outcome, Output, Reports, Service, Session};
@@ -147,6 +149,8 @@ pub struct BlocksService<'a> {
     news: Option<&'a dyn News>,
     /// Where blocks are verified only when they are asked for: what they must be.
     hashes: Option<Arc<on_demand::Hashes>>,
+    /// Where it is noted that a block cannot be read.
+    read_errors: Option<Arc<ReadErrors>>,
 }
 
 /// A source of changes.
@@ -175,6 +179,15 @@ impl<'a> BlocksService<'a> {
             files: RwLock::new(Arc::new(of_hash)),
             news: None,
             hashes: None,
+            read_errors: None,
+        }
+    }
+
+    /// Notes there which blocks cannot be read.
+    pub fn noting(self, read_errors: Arc<ReadErrors>) -> Self {
+        Self {
+            read_errors: Some(read_errors),
+            ..self
         }
     }
 
@@ -211,6 +224,7 @@ impl<'a> BlocksService<'a> {
             input: Vec::new(),
             sent,
             hashes: self.hashes.clone(),
+            read_errors: self.read_errors.clone(),
         }
     }
 }
@@ -272,6 +286,7 @@ pub struct BlocksSession {
     sent: Option<Vec<Sent>>,
     /// Where blocks are verified only when they are asked for: what they must be.
     hashes: Option<Arc<on_demand::Hashes>>,
+    read_errors: Option<Arc<ReadErrors>>,
 }
 
 impl Session for BlocksSession {
@@ -295,6 +310,21 @@ impl Session for BlocksSession {
 
     fn is_idle(&self) -> bool {
         self.input.is_empty()
+    }
+
+    fn file_failed(&mut self, file: &Arc<File>, offset: u64, errno: i32) {
+        let Some(errors) = &self.read_errors else {
+            return;
+        };
+        let served = self.files.values().flatten();
+        if let Some(served) = served.into_iter().find(|one| Arc::ptr_eq(&one.data, file)) {
+            let block = offset / served.geometry.block_size();
+            errors.note(ReadError {
+                id: served.id,
+                block: u32::try_from(block).unwrap_or(u32::MAX),
+                errno,
+            });
+        }
     }
 }
 

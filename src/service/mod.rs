@@ -64,6 +64,9 @@ pub trait Session {
 
     /// Whether no partial request is buffered, so that the connection may be closed without loss.
     fn is_idle(&self) -> bool;
+
+    /// A file of the reply could not be read there, for which the client is not to blame.
+    fn file_failed(&mut self, _file: &Arc<File>, _offset: u64, _errno: i32) {}
 }
 
 /// What a server does on all of its connections. Threads share it.

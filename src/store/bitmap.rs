@@ -73,6 +73,13 @@ impl Bitmap {
         }
     }
 
+    /// Takes a block out.
+    pub fn unset(&self, block: u32) {
+        if let Some((word, bit)) = self.place(block) {
+            word.fetch_and(!bit, Ordering::Release);
+        }
+    }
+
     /// Takes all blocks out.
     pub fn clear_all(&self) {
         self.words

@@ -9,6 +9,7 @@ use nix::fcntl::copy_file_range;
 
 use super::bitmap::Bitmap;
 use super::pieces::{PIECE, read_full_at};
+use super::verify::is_of_device;
 use crate::cascade_file::Geometry;
 
 /// Copies the blocks of `from` that are in `right` to the same places of `to`. They have to be verified there: the file
@@ -66,7 +67,7 @@ fn copy_by_hand(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
     while at < range.end {
         let length = (range.end - at).min(PIECE as u64) as usize;
         let read = match read_full_at(from, &mut buffer[..length], at) {
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => length,
+            Err(error) if is_of_device(&error) => length,
             read => {
                 let read = read?;
                 to.write_all_at(&buffer[..read], at)?;

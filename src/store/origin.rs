@@ -10,6 +10,7 @@ use nix::unistd::{Whence, lseek};
 use super::bitmap::Bitmap;
 use super::data_file::Origin;
 use super::pieces::{PIECE, read_full_at};
+use super::verify::is_of_device;
 use crate::cascade_file::Geometry;
 
 /// Tells where a file comes from of which these blocks are right.
@@ -48,7 +49,7 @@ pub fn origin(data: &File, geometry: Geometry, present: &Bitmap) -> io::Result<O
     })
 }
 
-/// Whether a byte of this range is not zero. What cannot be read has no content: it is missing.
+/// Whether a byte of this range is not zero. What cannot be read was written once: nobody knows what it is.
 fn has_content(data: &File, range: Range<u64>) -> io::Result<bool> {
     if is_hole(data, &range) {
         return Ok(false);
@@ -58,7 +59,7 @@ fn has_content(data: &File, range: Range<u64>) -> io::Result<bool> {
     while at < range.end {
         let length = (range.end - at).min(PIECE as u64) as usize;
         let read = match read_full_at(data, &mut buffer[..length], at) {
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(false),
+            Err(error) if is_of_device(&error) => return Ok(true),
             read => read?,
         };
         if buffer[..read].iter().any(|byte| *byte != 0) {

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 
 use super::bitmap::Bitmap;
@@ -17,16 +18,18 @@ use crate::hash::{BlockHash, update_both};
 
 /// Checks every block of `data` on `threads` threads and adds each that is right to `present`, at once.
 ///
-/// A block that lies beyond the end of the file is not right; a file may shrink or grow meanwhile.
+/// A block that lies beyond the end of the file is not right; a file may shrink or grow meanwhile. A block that the
+/// device cannot read is missing, and is handed to `unreadable` with the error.
 ///
 /// # Errors
-/// As pread(2), and [`io::ErrorKind::Interrupted`] where the observer broke it off.
+/// As pread(2), but for those of the device; and [`io::ErrorKind::Interrupted`] where the observer broke it off.
 pub fn verify(
     data: &File,
     cascade: &CascadeFile,
     present: &Bitmap,
     threads: NonZeroUsize,
     observer: Observer<'_>,
+    unreadable: Unreadable<'_>,
 ) -> io::Result<()> {
     let geometry = cascade.geometry();
     let length = data.metadata()?.len();
@@ -42,6 +45,7 @@ pub fn verify(
         cascade,
         present,
         observer,
+        unreadable,
         next: AtomicU64::new(0),
         reachable,
         batch,
@@ -51,12 +55,34 @@ pub fn verify(
     on_threads(threads.get().min(useful), || run.work())
 }
 
+/// Called by any thread with a block that the device cannot read, and why.
+pub type Unreadable<'a> = &'a (dyn Fn(u32, &io::Error) + Sync);
+
+/// Whether a part of a file cannot be read, and others may be: the disk is damaged there, or the server of the mount has
+/// lost it.
+pub fn is_of_device(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(
+            Errno::EIO
+                | Errno::EBADMSG
+                | Errno::ENODATA
+                | Errno::EUCLEAN
+                | Errno::EREMOTEIO
+                | Errno::ENXIO
+                | Errno::ETIMEDOUT
+        )
+    )
+}
+
 /// What the threads of one verification share.
 struct Run<'a> {
     data: &'a File,
     cascade: &'a CascadeFile,
     present: &'a Bitmap,
     observer: Observer<'a>,
+    unreadable: Unreadable<'a>,
     /// The first block that nobody has taken.
     next: AtomicU64,
     /// Blocks from this one on lie beyond the end of the file.
@@ -80,10 +106,25 @@ impl Run<'_> {
 
     fn work_with(&self, buffers: &mut [Vec<u8>; 2]) -> io::Result<()> {
         while let Some(blocks) = self.take() {
-            match blocks.end - blocks.start {
-                1 => self.check_one(blocks.start, &mut buffers[0])?,
-                _ if self.batch == 1 => self.check_two(blocks.start, buffers)?,
-                _ => self.check_small(blocks, &mut buffers[0])?,
+            let together = match blocks.end - blocks.start {
+                1 => self.check_one(blocks.start, &mut buffers[0]),
+                _ if self.batch == 1 => self.check_two(blocks.start, buffers),
+                _ => self.check_small(blocks.clone(), &mut buffers[0]),
+            };
+            match together {
+                Err(error) if is_of_device(&error) => self.check_each(blocks, buffers)?,
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks blocks one by one, of which the device cannot read some.
+    fn check_each(&self, blocks: Range<u32>, buffers: &mut [Vec<u8>; 2]) -> io::Result<()> {
+        for block in blocks {
+            match self.check_one(block, &mut buffers[0]) {
+                Err(error) if is_of_device(&error) => (self.unreadable)(block, &error),
+                checked => checked?,
             }
         }
         Ok(())
@@ -207,6 +248,18 @@ mod tests {
         (0..length).map(|at| ((at * at) >> 3) as u8).collect()
     }
 
+    /// Verifies a file of which each block can be read.
+    fn check(
+        data: &File,
+        cascade: &CascadeFile,
+        present: &Bitmap,
+        threads: NonZeroUsize,
+        observer: Observer<'_>,
+    ) -> io::Result<()> {
+        let unreadable = |block: u32, error: &io::Error| panic!("block {block}: {error}");
+        verify(data, cascade, present, threads, observer, &unreadable)
+    }
+
     const THREADS: NonZeroUsize = NonZeroUsize::new(3).expect("three");
 
     #[test]
@@ -215,7 +268,7 @@ mod tests {
         let cascade = describe(&content, PIECE as u64 + 1);
         content[PIECE + 1] ^= 1;
         let present = Bitmap::new(3).expect("memory");
-        verify(&file_of(&content), &cascade, &present, THREADS, &unobserved).expect("readable");
+        check(&file_of(&content), &cascade, &present, THREADS, &unobserved).expect("readable");
         assert_eq!(present.to_bytes(), [0b1010_0000]);
     }
 
@@ -225,14 +278,18 @@ mod tests {
         let cascade = describe(&content, PIECE as u64 + 1);
         content[PIECE + 1] ^= 1;
         content[4 * PIECE] ^= 1;
-        let check = |content: &[u8]| {
+        let check_content = |content: &[u8]| {
             let present = Bitmap::new(cascade.geometry().blocks()).expect("memory");
-            verify(&file_of(content), &cascade, &present, THREADS, &unobserved).expect("readable");
+            check(&file_of(content), &cascade, &present, THREADS, &unobserved).expect("readable");
             present.to_bytes()
         };
-        assert_eq!(check(&content), [0b1010_1111, 0xFF, 0b1110_0000]);
+        assert_eq!(check_content(&content), [0b1010_1111, 0xFF, 0b1110_0000]);
         content.truncate(7 * PIECE);
-        assert_eq!(check(&content), [0b1010_1100, 0, 0], "the rest is missing");
+        assert_eq!(
+            check_content(&content),
+            [0b1010_1100, 0, 0],
+            "the rest is missing"
+        );
     }
 
     #[test]
@@ -240,7 +297,7 @@ mod tests {
         let geometry = Geometry::new(u64::MAX, u64::MAX).expect("one block");
         let cascade = CascadeFile::new(geometry, FileHash::of(b""), vec![BlockHash::of(b"")]);
         let present = Bitmap::new(1).expect("memory");
-        verify(&file_of(b"x"), &cascade, &present, THREADS, &unobserved).expect("readable");
+        check(&file_of(b"x"), &cascade, &present, THREADS, &unobserved).expect("readable");
         assert_eq!(present.count(), 0);
     }
 
@@ -254,10 +311,10 @@ mod tests {
             done.fetch_add(bytes, Ordering::Relaxed);
             ControlFlow::Continue(())
         };
-        verify(&file, &cascade, &present, THREADS, &count).expect("readable");
+        check(&file, &cascade, &present, THREADS, &count).expect("readable");
         assert_eq!(done.into_inner(), content.len() as u64);
         let stop = |_| ControlFlow::Break(());
-        let error = verify(&file, &cascade, &present, THREADS, &stop).expect_err("broken off");
+        let error = check(&file, &cascade, &present, THREADS, &stop).expect_err("broken off");
         assert_eq!(error.kind(), io::ErrorKind::Interrupted);
         assert_eq!(
             hash_file(&file, content.len() as u64, &unobserved).expect("readable"),
@@ -271,7 +328,7 @@ mod tests {
         // It has a length, unlike special files, and so the first block is looked at.
         let cascade = describe(b"x", 1);
         let present = Bitmap::new(1).expect("memory");
-        assert!(verify(&directory, &cascade, &present, THREADS, &unobserved).is_err());
+        assert!(check(&directory, &cascade, &present, THREADS, &unobserved).is_err());
     }
 
     proptest! {
@@ -289,7 +346,7 @@ mod tests {
             let geometry = cascade.geometry();
             let present = Bitmap::new(geometry.blocks()).expect("memory");
             let threads = NonZeroUsize::new(threads).expect("at least one");
-            verify(&file_of(&content), &cascade, &present, threads, &unobserved).expect("readable");
+            check(&file_of(&content), &cascade, &present, threads, &unobserved).expect("readable");
             for block in 0..geometry.blocks() {
                 let range = geometry.range(block).expect("a block");
                 let range = range.start as usize..range.end as usize;

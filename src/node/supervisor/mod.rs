@@ -43,6 +43,7 @@ use crate::status::service::Source;
 use crate::sys::fork;
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
+use crate::text::without_errno;
 use role::Role;
 
 /// How often files that are complete are looked at: somebody may have changed them.
@@ -202,6 +203,7 @@ impl<'a> Supervisor<'a> {
         self.follow_names();
         self.items.iter_mut().for_each(Item::notice_onlookers);
         self.notice_changes();
+        self.notice_read_errors();
         self.start_verifiers()?;
         self.start_roles()?;
         self.start_fetcher();
@@ -293,6 +295,30 @@ impl<'a> Supervisor<'a> {
                 item.stage = Stage::Unverified;
                 item.left_alone = true;
             }
+        }
+    }
+
+    /// A block could not be read when it was to be served: it is not served any more, and the file is verified again,
+    /// for its neighbours may be damaged as well.
+    fn notice_read_errors(&mut self) {
+        for error in self.handover.read_errors.take() {
+            let mut items = self.items.iter_mut();
+            let Some(item) = items.find(|item| error.is_of(item.id)) else {
+                continue;
+            };
+            if item.stage != Stage::Complete || !item.present.get(error.block) {
+                continue;
+            }
+            item.present.unset(error.block);
+            log::error!(
+                "cannot read block {} of {}: {}; it is not served any more, and the file is verified again",
+                error.block,
+                item.name,
+                without_errno(&io::Error::from_raw_os_error(error.errno).to_string())
+            );
+            item.stage = Stage::Unverified;
+            item.left_alone = true;
+            item.damaged = true;
         }
     }
 
