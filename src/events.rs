@@ -145,7 +145,7 @@ impl Events {
     }
 
     /// Prints an event, where that is wanted. Where it cannot be written, the work goes on, and that is said once.
-    pub fn emit(&self, event: impl FnOnce() -> Event) {
+    pub fn emit<E: Serialize>(&self, event: impl FnOnce() -> E) {
         let Some(lost) = &self.lost else { return };
         if let Err(error) = print_json(&event())
             && lost[0].swap(1, Ordering::Relaxed) == 0

@@ -23,6 +23,8 @@ pub(crate) use values::{tracker, wanted};
 
 /// The port on which a tracker listens by default.
 pub const TRACKER_PORT: u16 = 8888;
+/// Where the peer of `share` listens if its user does not say otherwise, and it is free.
+pub const PEER_PORT: u16 = 8889;
 
 /// The headings under which `--help` has the options that most people leave alone.
 pub(crate) const SERVING: &str = "Serving others";

@@ -169,12 +169,27 @@ pub struct Share {
     /// Where the tracker listens [default: 8888, or a free port, on every address]
     #[arg(long, value_name = "[ADDR:]PORT")]
     pub tracker_listen: Vec<ListenAddress>,
-    /// Where the peer listens [default: a free port, on every address]
+    /// Where the peer listens [default: 8889, or a free port, on every address]
     #[arg(short, long, value_name = "[ADDR:]PORT")]
     pub listen: Vec<ListenAddress>,
+    /// Make cascade files anew, and replace those that exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// Put cascade files into this directory, instead of beside the data files
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "output")]
+    pub directory: Option<PathBuf>,
+    /// The cascade file (for one FILE only)
+    #[arg(short, long, value_name = "CASCADE")]
+    pub output: Option<PathBuf>,
     /// Exit once N hosts have every file
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub copies: Option<u32>,
+    /// Exit when nobody has been sent anything for this long (30, 5m, 2h)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// One JSON object per event on standard output
+    #[arg(long)]
+    pub json: bool,
     /// The address under which others reach this host, where it is not that of its interface
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub advertise: Option<Advertised>,

@@ -70,6 +70,7 @@ pub fn run(mut options: cli::Get) -> anyhow::Result<Status> {
         seed_only: false,
         control: None,
         told: None,
+        hashed: Vec::new(),
         witnessed: false,
         seed_for: options.seed_for.unwrap_or(Duration::ZERO),
         timeout: options.timeout,

@@ -15,6 +15,7 @@ pub mod info;
 mod limits;
 pub mod list;
 pub mod peer;
+mod progress;
 pub mod share;
 pub mod status;
 pub mod target;

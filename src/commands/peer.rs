@@ -68,6 +68,7 @@ fn settings(mut options: cli::Peer, said: Said) -> anyhow::Result<Settings> {
         seed_only: false,
         control: options.status.control,
         told: None,
+        hashed: Vec::new(),
         witnessed: false,
         seed_for: Duration::ZERO,
         timeout: None,

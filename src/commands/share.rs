@@ -1,35 +1,32 @@
 //! `cascade share`: describes files, runs a tracker and a seeding peer, and prints the line to run elsewhere.
 
-use std::path::{Path, PathBuf};
+mod describe;
+
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::Status;
-use super::create::describe_beside;
-use super::files::{cannot, read_cascade};
 use crate::cli::{self, Reporting, Sources};
 use crate::confine::{ConfineOptions, Confinement};
 use crate::daemon::sockets::Listen;
 use crate::events::Events;
-use crate::logging::{self, complain, exit_code};
+use crate::logging::{self, exit_code};
 use crate::net::address::{HostPort, ListenAddress, Port};
+use crate::net::listen;
 use crate::node::told::Told;
-use crate::node::{self, FileList, FileSpec, Settings, TrackerAddress};
+use crate::node::{self, FileList, FileSpec, Hashed, Settings, TrackerAddress};
 use crate::server::{Limits, Model};
 use crate::share::tracker::TrackerPlace;
-use crate::share::{Copies, Shared, Sharing};
-use crate::store::names::cascade_path;
-use crate::store::open_data;
-use crate::sys::child::{self, How};
+use crate::share::{Copies, Shared, Sharing, Traffic, View};
 use crate::sys::fork;
 use crate::sys::pipe::{Sender, packet_pipe};
 use crate::sys::signals::{Signals, is_ignored};
-use crate::text::escape_path;
 
 /// Shares files until a signal, or until there are copies enough.
 ///
@@ -37,7 +34,7 @@ use crate::text::escape_path;
 /// Where it cannot begin, or one of its processes ended early.
 pub fn run(options: cli::Share) -> anyhow::Result<Status> {
     logging::set_verbose(options.verbose);
-    let (files, described) = describe(&options.files);
+    let (files, described) = describe::describe(&options)?;
     if files.is_empty() {
         return Ok(described);
     }
@@ -46,11 +43,14 @@ pub fn run(options: cli::Share) -> anyhow::Result<Status> {
         None => TrackerPlace::own(&options.tracker_listen, options.advertise)?,
     };
     tracker.warn();
+    tracker.name_others(options.advertise);
     // One that was started to survive its terminal does.
     let hangup = Some(Signal::SIGHUP).filter(|hangup| !is_ignored(*hangup));
     let awaited = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
     let awaited: Vec<_> = awaited.into_iter().chain(hangup).collect();
     let signals = Signals::new(&awaited)?;
+    // The log of all processes goes through this, so that it comes before them.
+    let view = View::new(&files, Events::new(options.json)?, options.json);
 
     let confinement = Confinement::new(&ConfineOptions::default())?;
     let hashes: Vec<_> = files.iter().map(|file| file.hash).collect();
@@ -65,19 +65,14 @@ pub fn run(options: cli::Share) -> anyhow::Result<Status> {
         teller,
         confinement.clone(),
     );
-    let peer_role = start_peer(seeding).context("cannot start the peer")?;
-    let copies = options
-        .copies
-        .map(|copies| {
-            Copies::new(
-                copies,
-                &files,
-                tracker.local,
-                options.advertise,
-                confinement.clone(),
-            )
-        })
-        .transpose()?;
+    let peer_role = start_peer(seeding, &files).context("cannot start the peer")?;
+    let copies = Copies::new(
+        options.copies,
+        &files,
+        tracker.local,
+        options.advertise,
+        confinement,
+    )?;
 
     let mut sharing = Sharing {
         files,
@@ -86,78 +81,15 @@ pub fn run(options: cli::Share) -> anyhow::Result<Status> {
         peer_role,
         told,
         copies,
+        traffic: Traffic::new(Instant::now()),
+        view,
+        timeout: options.timeout,
         waiting: Vec::new(),
         port: None,
     };
     let shared = sharing.run(&signals);
     sharing.stop(&signals)?;
     Ok(shared?.max(described))
-}
-
-/// Sees to it that each file has a cascade file; says which cannot be shared, and goes on with the others.
-fn describe(files: &[PathBuf]) -> (Vec<Shared>, Status) {
-    let (mut shared, mut status): (Vec<Shared>, _) = (Vec::new(), Status::Done);
-    for data in files {
-        match describe_file(data) {
-            Ok(file) if shared.iter().any(|other| other.data == file.data) => {}
-            Ok(file) => {
-                if shared.iter().any(|other| other.name == file.name) {
-                    let name = file.name.as_str();
-                    log::warn!(
-                        "{}: another file has the name {name} as well; whoever gets both needs two directories",
-                        escape_path(data)
-                    );
-                }
-                shared.push(file);
-            }
-            Err(error) => {
-                complain(&error);
-                status = Status::Failed;
-            }
-        }
-    }
-    (shared, status)
-}
-
-fn describe_file(data: &Path) -> anyhow::Result<Shared> {
-    open_data(data).map_err(|error| cannot("read", data, error))?;
-    let name = data.file_name().unwrap_or_default().to_string_lossy();
-    let sharing = || {
-        format!(
-            "cannot share {}: a link cannot carry its name",
-            escape_path(data)
-        )
-    };
-    // What is not text has replacement characters now, and is another name.
-    ensure!(data.ends_with(&*name), "{}: it is not UTF-8", sharing());
-    let name = name.parse().with_context(sharing)?;
-    let cascade = cascade_path(data);
-    if !cascade.exists() {
-        make(data, &cascade)?;
-    }
-    let described = read_cascade(&cascade)?;
-    Ok(Shared {
-        data: data.into(),
-        name,
-        hash: described.hash(),
-        geometry: described.geometry(),
-        is_printed: false,
-        cascade,
-    })
-}
-
-/// Makes a cascade file in a child: hashing takes threads, and this process forks.
-fn make(data: &Path, cascade: &Path) -> anyhow::Result<()> {
-    let made = || {
-        let name = escape_path(data);
-        format!("cannot share {name}: its cascade file cannot be made beside it")
-    };
-    let body = || exit_code("hashing", describe_beside(data, cascade));
-    let pid = fork::spawn_leaf(&[], body).with_context(made)?;
-    match child::wait(pid).with_context(made)? {
-        How::Exited(0) => Ok(()),
-        _ => anyhow::bail!(made()),
-    }
 }
 
 /// A node that seeds these files and nothing else.
@@ -179,10 +111,14 @@ fn seeding(
         port: Port::Number(address.port()),
     };
     let listen = if options.listen.is_empty() {
-        vec![ListenAddress::any(0)]
+        vec![usual_port()]
     } else {
         options.listen.clone()
     };
+    let hashed = files.iter().filter_map(|file| {
+        let (hash, file) = (file.hash, file.hashed?);
+        Some(Hashed { hash, file })
+    });
     Settings {
         files: FileList {
             named: files.iter().map(file).collect(),
@@ -208,7 +144,8 @@ fn seeding(
         seed_only: true,
         control: None,
         told: Some(Arc::new(teller)),
-        witnessed: options.copies.is_some(),
+        hashed: hashed.collect(),
+        witnessed: true,
         seed_for: Duration::ZERO,
         timeout: None,
         vitals: Rc::default(),
@@ -216,11 +153,24 @@ fn seeding(
     }
 }
 
+/// The usual port, so that a firewall can let it through; or any, where that is taken.
+fn usual_port() -> ListenAddress {
+    let usual = ListenAddress::any(cli::PEER_PORT);
+    match listen::check(std::slice::from_ref(&usual)) {
+        Ok(()) => usual,
+        Err(_) => ListenAddress::any(0),
+    }
+}
+
 /// Starts the peer as a process of its own.
-fn start_peer(settings: Settings) -> std::io::Result<Pid> {
-    use std::os::fd::AsFd;
+fn start_peer(settings: Settings, files: &[Shared]) -> std::io::Result<Pid> {
     let told = settings.told.clone();
-    let keep: Vec<_> = told.iter().map(|told| told.as_fd()).collect();
+    let in_memory = files.iter().filter_map(|file| file.in_memory.as_deref());
+    let keep: Vec<_> = told
+        .iter()
+        .map(|told| told.as_fd())
+        .chain(in_memory.map(AsFd::as_fd))
+        .collect();
     fork::spawn_role(&keep, &[], |signals| {
         match node::run_as_role(settings, signals) {
             Ok(node::End::Status(status)) => status as u8,

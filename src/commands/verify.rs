@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Status;
 use super::files::{cannot, check_directory, cores, for_each, one_file_only, read_cascade};
+use super::progress::Work;
 use crate::cascade_file::CascadeFile;
 use crate::cli::Verify;
 use crate::logging::complain;
@@ -17,7 +18,7 @@ use crate::output::{print_bytes, print_json};
 use crate::store::bitmap::Bitmap;
 use crate::store::names::{data_path, data_path_in};
 use crate::store::open_data;
-use crate::store::pieces::unobserved;
+use crate::store::pieces::Observer;
 use crate::store::verify::verify;
 use crate::text::{escape_path, without_errno};
 
@@ -30,17 +31,37 @@ pub fn run(options: &Verify) -> anyhow::Result<Status> {
     if let Some(directory) = &options.directory {
         check_directory(directory)?;
     }
-    Ok(for_each(&options.files, |path| {
-        let data = data_of(options, path)?;
-        let cascade = read_cascade(path)?;
-        let findings = check(&data, &cascade)?;
-        if options.json {
-            print_json(&findings.summary(&data, path, &cascade))?;
-        } else {
-            print_bytes(findings.text(&data, options.verbose).as_bytes())?;
-        }
-        Ok(findings.status())
+    let shown = options.files.iter().map(|path| shown(options, path));
+    let mut work = Work::new("verifying", shown);
+    let files: Vec<(usize, &PathBuf)> = options.files.iter().enumerate().collect();
+    Ok(for_each(&files, |(index, path)| {
+        let status = verify_one(options, path, &mut work, *index);
+        work.finish(*index);
+        status
     }))
+}
+
+fn verify_one(
+    options: &Verify,
+    path: &Path,
+    work: &mut Work,
+    index: usize,
+) -> anyhow::Result<Status> {
+    let data = data_of(options, path)?;
+    let cascade = read_cascade(path)?;
+    let findings = work.observe(index, |observer| check(&data, &cascade, observer))?;
+    work.aside(|| match options.json {
+        true => print_json(&findings.summary(&data, path, &cascade)),
+        false => print_bytes(findings.text(&data, options.verbose).as_bytes()),
+    })?;
+    Ok(findings.status())
+}
+
+/// The name of the data and their length, as they are shown meanwhile.
+fn shown(options: &Verify, cascade: &Path) -> (String, u64) {
+    let data = data_of(options, cascade).unwrap_or_else(|_| cascade.into());
+    let length = data.metadata().map_or(0, |metadata| metadata.len());
+    (escape_path(&data), length)
 }
 
 /// Where the data lie that a cascade file describes.
@@ -67,7 +88,7 @@ struct Findings {
     excess: u64,
 }
 
-fn check(path: &Path, cascade: &CascadeFile) -> anyhow::Result<Findings> {
+fn check(path: &Path, cascade: &CascadeFile, observer: Observer<'_>) -> anyhow::Result<Findings> {
     let geometry = cascade.geometry();
     let present = Bitmap::new(geometry.blocks()).context("cannot count blocks")?;
     let data = match open_data(path) {
@@ -88,7 +109,7 @@ fn check(path: &Path, cascade: &CascadeFile) -> anyhow::Result<Findings> {
             escape_path(path)
         ));
     };
-    let length = verify(&data, cascade, &present, cores(), &unobserved, &unreadable)
+    let length = verify(&data, cascade, &present, cores(), observer, &unreadable)
         .and_then(|()| data.metadata())
         .map_err(|error| cannot("read", path, error))?
         .len();

@@ -119,6 +119,12 @@ impl Board {
 
     /// Shows how far these are.
     pub fn update(&mut self, jobs: &[Job]) {
+        self.update_above(jobs, |_| String::new());
+    }
+
+    /// As [`Board::update`], with a row below that is made for so many columns. Where there are only lines, it is left
+    /// out.
+    pub fn update_above(&mut self, jobs: &[Job], last: impl FnOnce(usize) -> String) {
         let now = Instant::now();
         self.memory
             .retain(|name, _| jobs.iter().any(|job| job.name == *name));
@@ -133,7 +139,16 @@ impl Board {
             memory.rate.add(now, job.moved);
         }
         match &mut self.screen {
-            Some(screen) => screen.draw(|rows, columns| frame(jobs, &self.memory, rows, columns)),
+            Some(screen) => screen.draw(|rows, columns| {
+                let last = Some(last(columns)).filter(|last| !last.is_empty());
+                let rows = rows.saturating_sub(last.iter().len());
+                let mut lines = match jobs {
+                    [] => Vec::new(),
+                    jobs => frame(jobs, &self.memory, rows, columns),
+                };
+                lines.extend(last);
+                lines
+            }),
             None => self.print_lines(jobs, now),
         }
     }

@@ -72,6 +72,11 @@ impl Reason {
         about_one.then_some(self.number)
     }
 
+    /// Whether a connection was neither accepted nor refused.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == ReasonKind::Errno && self.code == libc::ETIMEDOUT
+    }
+
     /// A failed system call.
     pub fn errno(error: &io::Error) -> Self {
         Self {

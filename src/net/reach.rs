@@ -16,6 +16,21 @@ pub fn own_address() -> Ipv4Addr {
         .unwrap_or(Ipv4Addr::LOCALHOST)
 }
 
+/// The other IPv4 addresses under which others may reach this host.
+pub fn other_addresses(than: Ipv4Addr) -> Vec<Ipv4Addr> {
+    others(interfaces(), than)
+}
+
+fn others(addresses: Vec<IpAddr>, than: Ipv4Addr) -> Vec<Ipv4Addr> {
+    let other = |address| match address {
+        IpAddr::V4(ip) if is_reachable(ip) && !ip.is_link_local() && ip != than => Some(ip),
+        _ => None,
+    };
+    let mut others: Vec<Ipv4Addr> = addresses.into_iter().filter_map(other).collect();
+    others.dedup();
+    others
+}
+
 /// Whether an address is this host's own.
 pub fn is_own(address: IpAddr) -> bool {
     address.is_loopback() || interfaces().into_iter().any(|own| own == address)
@@ -75,6 +90,11 @@ mod tests {
         assert_eq!(best(all().collect()), Some([10, 0, 0, 1].into()));
         assert_eq!(best(all().take(3).collect()), Some([169, 254, 1, 1].into()));
         assert_eq!(best(all().take(2).collect()), None);
+        let own = [10, 0, 0, 1].into();
+        assert_eq!(
+            others(all().collect(), own),
+            ["192.0.2.7".parse::<Ipv4Addr>().expect("one")]
+        );
     }
 
     #[test]

@@ -104,7 +104,10 @@ pub fn list_often(tracker: &TrackerAddress, files: Vec<Announced<'_>>) -> u8 {
     let announcer = Announcer {
         tracker,
         number: 0,
-        place: &Place::nowhere(),
+        place: &Place {
+            only_seeds: true,
+            ..Place::nowhere()
+        },
         names: None,
         own: NOBODY,
         warned: false,
@@ -294,7 +297,14 @@ impl Announcer<'_> {
                     names.look_up_soon();
                 }
                 let error = without_errno(&error.to_string());
-                self.say(format!("cannot ask tracker {}: {error}", self.tracker.name));
+                let hint = match error.contains("timed out") {
+                    true => "; is a firewall in the way?",
+                    false => "",
+                };
+                self.say(format!(
+                    "cannot ask tracker {}: {error}{hint}",
+                    self.tracker.name
+                ));
             }
         }
         let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -326,10 +336,12 @@ impl Announcer<'_> {
             let _ = schedule.file.found.send(&Heard::Own(self.own.into()));
         }
         if records.is_empty() {
-            self.say(format!(
-                "tracker {} knows no peer of {} yet; is 'cascade peer' running where the file is?",
-                self.tracker.name, schedule.file.name
-            ));
+            if !self.place.only_seeds {
+                self.say(format!(
+                    "tracker {} knows no peer of {} yet; is 'cascade peer' running where the file is?",
+                    self.tracker.name, schedule.file.name
+                ));
+            }
             return;
         }
         self.said.clear();

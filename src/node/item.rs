@@ -216,6 +216,14 @@ impl Item {
         }
     }
 
+    /// Every block is right, as somebody has found out, and the data file was changed last at this time.
+    pub fn take_as_right(&self, modified: u64) {
+        (0..self.geometry.blocks()).for_each(|block| self.present.set(block));
+        self.progress
+            .set(Figure::DataLength, self.geometry.length());
+        self.progress.set(Figure::Modified, modified);
+    }
+
     /// Whether the data file was changed since it was frozen.
     pub fn was_changed(&self) -> bool {
         self.data

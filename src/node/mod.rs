@@ -23,6 +23,7 @@ pub mod display;
 mod files;
 mod finishing;
 pub mod handover;
+mod hashed;
 pub mod item;
 mod metadata;
 mod names;
@@ -36,6 +37,7 @@ mod verifier;
 pub mod vitals;
 
 pub use files::{FileList, FileSpec, ReadList};
+pub use hashed::{FileState, Hashed};
 pub use place::{Place, TrackerAddress};
 
 use std::io;
@@ -97,6 +99,8 @@ pub struct Settings {
     pub seed_only: bool,
     /// Where the node tells how far it is, instead of printing that.
     pub told: Option<Arc<Sender<Told>>>,
+    /// Files that were hashed a moment ago, and need no verification where they are still the same.
+    pub hashed: Vec<Hashed>,
     /// Whether it tells each block that it sends as well.
     pub witnessed: bool,
     /// How long to serve after that.
@@ -261,6 +265,7 @@ fn run_in(
         listeners,
         addresses,
         advertise: settings.sources.advertise,
+        only_seeds: settings.seed_only,
     };
     let mut supervisor =
         Supervisor::new(settings, trackers, peers, place, items, status, admission)

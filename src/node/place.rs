@@ -32,6 +32,8 @@ pub struct Place {
     pub addresses: Vec<SocketAddr>,
     /// What the user says its address is.
     pub advertise: Option<Advertised>,
+    /// It downloads nothing, so that a tracker that names nobody is no news.
+    pub only_seeds: bool,
 }
 
 impl Place {
@@ -41,6 +43,7 @@ impl Place {
             listeners: Vec::new(),
             addresses: Vec::new(),
             advertise: None,
+            only_seeds: false,
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Told {
     Listening(u16),
     /// All of this file is there.
     Complete(CascadeHash),
+    /// So many bytes of this file were verified so far.
+    Checked(CascadeHash, u64),
     /// It sent a block to this address.
     Sent(IpAddr, Sent),
 }
@@ -24,6 +26,7 @@ pub enum Told {
 const LISTENING: u8 = 0;
 const COMPLETE: u8 = 1;
 const SENT: u8 = 2;
+const CHECKED: u8 = 3;
 
 impl Record for Told {
     fn encode(&self, bytes: &mut Vec<u8>) {
@@ -35,6 +38,11 @@ impl Record for Told {
             Self::Complete(hash) => {
                 bytes.push(COMPLETE);
                 bytes.extend_from_slice(&hash.0);
+            }
+            Self::Checked(hash, checked) => {
+                bytes.push(CHECKED);
+                bytes.extend_from_slice(&hash.0);
+                bytes.extend_from_slice(&checked.to_ne_bytes());
             }
             Self::Sent(to, sent) => {
                 bytes.push(SENT);
@@ -55,6 +63,11 @@ impl Record for Told {
             COMPLETE => {
                 let hash = <[u8; HASH_LEN]>::try_from(rest).ok()?;
                 Some(Self::Complete(CascadeHash(hash)))
+            }
+            CHECKED => {
+                let (hash, checked) = rest.split_first_chunk::<HASH_LEN>()?;
+                let checked = u64::from_ne_bytes(checked.try_into().ok()?);
+                Some(Self::Checked(CascadeHash(*hash), checked))
             }
             SENT => {
                 let (ip, rest) = rest.split_first_chunk::<16>()?;
@@ -107,6 +120,7 @@ mod tests {
         for told in [
             Told::Listening(8888),
             Told::Complete(hash),
+            Told::Checked(hash, u64::MAX),
             Told::Sent("192.0.2.1".parse().expect("an address"), sent),
             Told::Sent("2001:db8::1".parse().expect("an address"), sent),
         ] {

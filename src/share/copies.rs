@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use super::Shared;
 use super::ledger::Ledger;
 use super::watch::Watchers;
+use crate::cascade_file::Geometry;
 use crate::confine::{Confinement, Role};
 use crate::download::progress::Progress;
 use crate::download::report::Heard;
@@ -28,10 +29,14 @@ use crate::sys::pipe::{Received, Receiver, Sender};
 /// So many listers may end at the most.
 const DEATHS: u32 = 5;
 
-/// How far the copies are that are waited for.
+/// A host that turned out to have all of a file, by its place in the list.
+pub type Copied = (IpAddr, usize);
+
+/// Who has which file.
 #[derive(Debug)]
 pub struct Copies {
-    wanted: usize,
+    /// How many copies of each file are waited for.
+    wanted: Option<usize>,
     tracker: TrackerAddress,
     advertise: Option<Advertised>,
     confinement: Confinement,
@@ -48,7 +53,7 @@ pub struct Copies {
 struct Counted {
     name: String,
     hash: CascadeHash,
-    blocks: u32,
+    geometry: Geometry,
     found: (Sender<Heard>, Receiver<Heard>),
     /// For the lister: a block that is never present.
     present: Bitmap,
@@ -56,12 +61,12 @@ struct Counted {
 }
 
 impl Copies {
-    /// So many are wanted of each file. `advertise` is what the peer is called that shares them.
+    /// So many are wanted of each file, or any number. `advertise` is what the peer is called that shares them.
     ///
     /// # Errors
     /// Where the system has no descriptor or memory left.
     pub fn new(
-        wanted: u32,
+        wanted: Option<u32>,
         files: &[Shared],
         tracker: TrackerAddress,
         advertise: Option<Advertised>,
@@ -74,14 +79,14 @@ impl Copies {
             counted.push(Counted {
                 name: file.name.as_str().into(),
                 hash: file.hash,
-                blocks: file.geometry.blocks(),
+                geometry: file.geometry,
                 found: found_pipe()?,
                 present: Bitmap::new(1)?,
                 progress: Progress::new()?,
             });
         }
         Ok(Self {
-            wanted: wanted as usize,
+            wanted: wanted.map(|wanted| wanted as usize),
             tracker,
             advertise,
             confinement,
@@ -122,25 +127,29 @@ impl Copies {
                 if !is_ourselves(peer, own_port, self.advertise)
                     && !self.ledger.has_all(peer.ip(), file.hash)
                 {
-                    self.watchers.meet(file.hash, listed, file.blocks);
+                    self.watchers
+                        .meet(file.hash, listed, file.geometry.blocks());
                 }
             }
         }
         self.watchers.start(&self.confinement)
     }
 
-    /// A block was sent.
-    pub fn sent(&mut self, to: IpAddr, sent: Sent) {
-        if self.ledger.sent(to, sent.hash, sent.block) {
-            self.say(to, sent.hash);
-        }
+    /// A block was sent; answers its length, and who has all now.
+    pub fn sent(&mut self, to: IpAddr, sent: Sent) -> (u64, Option<Copied>) {
+        let Some(index) = self.index(sent.hash) else {
+            return (0, None);
+        };
+        let length = self.files[index].geometry.block_length(sent.block);
+        let has_all = self.ledger.sent(to, sent.hash, sent.block);
+        (length, has_all.then_some((to, index)))
     }
 
-    /// A process ended, which may be one of these.
+    /// A process ended, which may be one of these; answers who was seen to have all.
     ///
     /// # Errors
     /// Where the lister ends each time; one that was killed is started again.
-    pub fn ended(&mut self, pid: Pid, how: How) -> anyhow::Result<()> {
+    pub fn ended(&mut self, pid: Pid, how: How) -> anyhow::Result<Option<Copied>> {
         if self.lister.take_if(|lister| *lister == pid).is_some() {
             self.deaths += 1;
             anyhow::ensure!(
@@ -151,15 +160,36 @@ impl Copies {
         if let Some((hash, peer)) = self.watchers.ended(pid, how)
             && self.ledger.complete(peer.ip(), hash)
         {
-            self.say(peer.ip(), hash);
+            return Ok(self.index(hash).map(|index| (peer.ip(), index)));
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// How many hosts have all of a file.
+    pub fn of(&self, hash: CascadeHash) -> usize {
+        self.ledger.copies(hash)
+    }
+
+    /// How many are waited for, if any.
+    pub fn wanted(&self) -> Option<usize> {
+        self.wanted
+    }
+
+    /// How many hosts have all of every file.
+    pub fn complete_hosts(&self) -> usize {
+        self.ledger.complete_hosts()
+    }
+
+    fn index(&self, hash: CascadeHash) -> Option<usize> {
+        self.files.iter().position(|file| file.hash == hash)
     }
 
     /// Whether each file has as many copies as are wanted.
     pub fn are_enough(&self) -> bool {
-        let enough = |file: &Counted| self.ledger.copies(file.hash) >= self.wanted;
-        self.files.iter().all(enough)
+        self.wanted.is_some_and(|wanted| {
+            let enough = |file: &Counted| self.ledger.copies(file.hash) >= wanted;
+            self.files.iter().all(enough)
+        })
     }
 
     /// Ends the processes; they are reaped as children are whose parent ends.
@@ -168,13 +198,6 @@ impl Copies {
         if let Some(lister) = self.lister.take() {
             child::signal(lister, Signal::SIGKILL);
         }
-    }
-
-    fn say(&self, who: IpAddr, hash: CascadeHash) {
-        let file = self.files.iter().find(|file| file.hash == hash);
-        let name = file.map_or("?", |file| &file.name);
-        let (copies, wanted) = (self.ledger.copies(hash), self.wanted);
-        log::info!("{who} has all of {name}: {copies} of {wanted}");
     }
 }
 

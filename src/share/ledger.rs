@@ -65,6 +65,14 @@ impl Ledger {
         copies.is_some_and(|copies| copies.complete.contains(&address))
     }
 
+    /// How many addresses have all of every file.
+    pub fn complete_hosts(&self) -> usize {
+        let mut files = self.files.values();
+        let Some(first) = files.next() else { return 0 };
+        let has_rest = |host: &&IpAddr| files.clone().all(|file| file.complete.contains(*host));
+        first.complete.iter().filter(has_rest).count()
+    }
+
     /// How many addresses have all of a file.
     pub fn copies(&self, hash: CascadeHash) -> usize {
         self.files
@@ -123,9 +131,13 @@ mod tests {
         assert!(!ledger.complete(ip(1), HASH));
         assert!(ledger.complete(ip(2), HASH));
         assert_eq!(ledger.copies(HASH), 2);
+        assert_eq!(ledger.complete_hosts(), 2);
         let other = CascadeHash([2; 32]);
         assert!(!ledger.complete(ip(1), other) && !ledger.sent(ip(1), other, 0));
         assert_eq!(ledger.copies(other), 0);
+        ledger.open(other, Geometry::new(10, 4).expect("three blocks"));
+        assert!(ledger.complete(ip(2), other));
+        assert_eq!(ledger.complete_hosts(), 1);
     }
 
     #[test]

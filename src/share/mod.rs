@@ -4,8 +4,8 @@
 //! supervisor
 //! ├─ tracker   unless another one is named                crate::service::tracker
 //! ├─ peer      a node that only seeds; what it does → pipe    crate::node
-//! ├─ lister    where copies are counted; peers found → pipe   crate::node::announcer
-//! └─ watcher   where copies are counted: one remote peer; its map is full → exit status   watch
+//! ├─ lister    peers found → pipe                         crate::node::announcer
+//! └─ watcher   one remote peer; its map is full → exit status   watch
 //! ```
 //!
 //! The supervisor never reads a byte that a stranger sent.
@@ -13,11 +13,15 @@
 mod copies;
 pub mod ledger;
 pub mod tracker;
+mod traffic;
+mod view;
 pub mod watch;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -28,14 +32,20 @@ use crate::exit::Status;
 use crate::hash::CascadeHash;
 use crate::net::address::HostPort;
 use crate::net::link::{FileName, Link};
+use crate::node::FileState;
 use crate::node::told::Told;
 use crate::output::print_bytes;
 use crate::sys::child::{self, Ended, How};
 use crate::sys::pipe::{Received, Receiver};
 use crate::sys::poll::wait_readable;
 use crate::sys::signals::Signals;
+use copies::Copied;
 pub use copies::Copies;
+pub use traffic::Traffic;
+pub use view::View;
 
+/// So many reports are taken before something else has its turn.
+const REPORTS: u32 = 1000;
 /// How often is looked at what is due.
 const TICK: Duration = Duration::from_millis(200);
 /// The signals at which it ends.
@@ -58,6 +68,10 @@ pub struct Shared {
     pub geometry: Geometry,
     /// Whether its line was printed.
     pub is_printed: bool,
+    /// The data as they were when they were hashed, where that was done just now.
+    pub hashed: Option<FileState>,
+    /// The cascade file, where it has no place on a disk.
+    pub in_memory: Option<Arc<File>>,
 }
 
 /// The processes of a share, and what they are for.
@@ -73,8 +87,14 @@ pub struct Sharing {
     pub peer_role: Pid,
     /// What the peer tells.
     pub told: Receiver<Told>,
-    /// The copies that are waited for.
-    pub copies: Option<Copies>,
+    /// Who has which file.
+    pub copies: Copies,
+    /// What was sent.
+    pub traffic: Traffic,
+    /// What is shown of that.
+    pub view: View,
+    /// It ends where nothing was sent for this long.
+    pub timeout: Option<Duration>,
     /// Files that are complete and whose link was not printed, for the peer does not listen yet.
     pub waiting: Vec<CascadeHash>,
     /// Where the peer listens, once it does.
@@ -91,12 +111,20 @@ impl Sharing {
         loop {
             self.hear()?;
             self.print_links()?;
-            if let (Some(copies), Some(port)) = (&mut self.copies, self.port) {
-                copies.watch(port)?;
-                if copies.are_enough() {
+            if let Some(port) = self.port {
+                self.copies.watch(port)?;
+                if self.copies.are_enough() {
                     return Ok(Status::Done);
                 }
             }
+            if self.is_deserted() {
+                return Ok(self
+                    .copies
+                    .wanted()
+                    .map_or(Status::Done, |_| Status::DataMissing));
+            }
+            self.view
+                .update(&mut self.traffic, self.copies.complete_hosts());
             self.wait(signals)?;
             if signals.take_any(&ENDING).is_some() {
                 return Ok(Status::Done);
@@ -109,21 +137,42 @@ impl Sharing {
 
     /// Takes what the peer has told.
     fn hear(&mut self) -> io::Result<()> {
-        loop {
+        for _ in 0..REPORTS {
             match self.told.receive()? {
                 Received::Record(Told::Listening(port)) => {
                     self.port.get_or_insert(port);
                 }
                 Received::Record(Told::Complete(hash)) => self.waiting.push(hash),
                 Received::Record(Told::Sent(to, sent)) => {
-                    if let Some(copies) = &mut self.copies {
-                        copies.sent(to, sent);
+                    let (bytes, has_all) = self.copies.sent(to, sent);
+                    self.traffic.add(Instant::now(), to, bytes);
+                    self.copied(has_all);
+                }
+                Received::Record(Told::Checked(hash, bytes)) => {
+                    if let Some(index) = self.files.iter().position(|file| file.hash == hash) {
+                        self.view.checked(index, bytes);
                     }
                 }
                 Received::Garbage => log::warn!("a report that is none was ignored"),
-                Received::Empty | Received::Closed => return Ok(()),
+                Received::Empty | Received::Closed => break,
             }
         }
+        Ok(())
+    }
+
+    /// A host has all of a file, perhaps.
+    fn copied(&mut self, copied: Option<Copied>) {
+        let Some((host, index)) = copied else { return };
+        let file = &self.files[index];
+        let (copies, wanted) = (self.copies.of(file.hash), self.copies.wanted());
+        self.view.copied(file, host, copies, wanted);
+        self.traffic.is_complete(host);
+    }
+
+    /// Whether nobody has come for too long.
+    fn is_deserted(&self) -> bool {
+        let idle = self.traffic.idle(Instant::now());
+        self.port.is_some() && self.timeout.is_some_and(|timeout| idle >= timeout)
     }
 
     /// Prints what to type elsewhere.
@@ -133,15 +182,21 @@ impl Sharing {
         }
         for hash in std::mem::take(&mut self.waiting) {
             // Of equal files each tells that it is complete.
-            let is_next = |file: &&mut Shared| file.hash == hash && !file.is_printed;
-            if let Some(file) = self.files.iter_mut().find(is_next) {
-                file.is_printed = true;
+            let is_next = |file: &Shared| file.hash == hash && !file.is_printed;
+            if let Some(index) = self.files.iter().position(is_next) {
+                self.files[index].is_printed = true;
+                let file = &self.files[index];
                 let link = Link {
                     tracker: self.tracker.clone(),
                     hash,
                     name: file.name.clone(),
                 };
-                print_bytes(format!("cascade get {}\n", quoted(&link.to_string())).as_bytes())?;
+                let link = link.to_string();
+                let line = format!("cascade get {}\n", quoted(&link));
+                let print = || print_bytes(line.as_bytes());
+                self.view.shared(index, file, link, print)?;
+                // Only from now on somebody can come.
+                self.traffic.begin(Instant::now());
             }
         }
         Ok(())
@@ -149,7 +204,7 @@ impl Sharing {
 
     fn wait(&self, signals: &Signals) -> io::Result<()> {
         let mut fds = vec![Some(signals.as_fd()), Some(self.told.as_fd())];
-        fds.extend(self.copies.iter().flat_map(Copies::descriptors).map(Some));
+        fds.extend(self.copies.descriptors().map(Some));
         if wait_readable(&fds, Some(TICK))?[0] {
             signals.clear();
         }
@@ -172,9 +227,8 @@ impl Sharing {
                 );
                 return Ok(Some(Status::Failed));
             }
-            if let Some(copies) = &mut self.copies {
-                copies.ended(pid, how)?;
-            }
+            let has_all = self.copies.ended(pid, how)?;
+            self.copied(has_all);
         }
         Ok(None)
     }
@@ -185,15 +239,16 @@ impl Sharing {
     /// # Errors
     /// Where they cannot be waited for.
     pub fn stop(&mut self, signals: &Signals) -> io::Result<()> {
-        if let Some(copies) = &mut self.copies {
-            copies.stop();
-        }
+        self.copies.stop();
         let deadline = Instant::now() + GRACE;
         let peer = Some(self.peer_role).filter(|pid| pid.as_raw() > 0);
         for role in peer.into_iter().chain(self.tracker_role) {
             child::signal(role, Signal::SIGTERM);
             end(role, signals, deadline)?;
         }
+        // What was sent last.
+        self.hear()?;
+        self.view.end(&self.traffic, self.copies.complete_hosts());
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::cli;
 use crate::confine::{Confinement, Role};
 use crate::hash::CascadeHash;
-use crate::logging::exit_code;
+use crate::logging::{self, exit_code};
 use crate::net::address::{Advertised, HostPort, ListenAddress, Port};
 use crate::net::{listen, reach, resolve};
 use crate::node::TrackerAddress;
@@ -115,6 +115,26 @@ impl TrackerPlace {
         if loopback {
             let link = &self.link;
             log::warn!("the tracker is at {link}: only this host can use the link");
+        }
+    }
+
+    /// Names the other addresses of this host, where its user did not choose one.
+    pub fn name_others(&self, advertise: Option<Advertised>) {
+        let listens_on_all = self.listeners.iter().any(|listener| {
+            listener
+                .local_addr()
+                .is_ok_and(|local| local.ip().is_unspecified())
+        });
+        let (true, None, Ok(own)) = (listens_on_all, advertise, self.link.host.parse()) else {
+            return;
+        };
+        let others = reach::other_addresses(own);
+        if !others.is_empty() {
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            logging::tell(&format!(
+                "this host has other addresses, too: {}; where {own} cannot be reached, use --advertise with one of them",
+                others.join(", ")
+            ));
         }
     }
 

@@ -140,8 +140,12 @@ impl Downloader<'_> {
             Failure::Unreachable => say(
                 Level::Info,
                 format_args!(
-                    "cannot reach {}: {reason}; is 'cascade peer' running there? (trying again)",
-                    self.task.peers.describe(peer)
+                    "cannot reach {}: {reason}; {} (trying again)",
+                    self.task.peers.describe(peer),
+                    match reason.is_timeout() {
+                        true => "is a firewall in the way?",
+                        false => "is 'cascade peer' running there?",
+                    }
                 ),
             ),
             Failure::Silent | Failure::UnknownHash => say(

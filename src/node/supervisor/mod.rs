@@ -213,6 +213,7 @@ impl<'a> Supervisor<'a> {
         self.share_out_workers();
         self.tell();
         self.display.update(&self.items);
+        self.tell_checked();
         self.tell_status();
         Ok(self.end())
     }

@@ -1,8 +1,11 @@
 //! Verification of the data that files hold already, before they are downloaded or served.
 
 use super::{Stage, Supervisor};
+use crate::download::progress::Figure;
 use crate::exit::Status;
 use crate::logging::complain;
+use crate::node::hashed;
+use crate::node::told::Told;
 use crate::node::verifier::{self, Finding};
 use crate::store::data_file::{DataError, Origin, Overrides, Prepared};
 
@@ -25,12 +28,25 @@ impl Supervisor<'_> {
             item.begin_verification();
             if item.data.is_new() {
                 self.verified(index, Finding::Download);
+            } else if let Some(modified) = hashed::unchanged(&self.settings.hashed, item) {
+                item.take_as_right(modified);
+                self.verified(index, Finding::Download);
             } else {
                 let confinement = &self.settings.confinement;
                 item.stage = Stage::Verifying(verifier::start(item, confinement)?);
             }
         }
         Ok(())
+    }
+
+    /// Tells whoever runs the node how much of a file was read.
+    pub(super) fn tell_checked(&self) {
+        for item in &self.items {
+            if let Stage::Verifying(_) = item.stage {
+                let checked = item.progress.get(Figure::Checked);
+                self.settings.tell(Told::Checked(item.hash, checked));
+            }
+        }
     }
 
     /// A file was verified: decides what happens next.
@@ -49,7 +65,7 @@ impl Supervisor<'_> {
         if self.settings.seed_only {
             let name = &item.name;
             complain(&anyhow::anyhow!(
-                "cannot share {name}: it is not what {name}.cascade says; remove that, and it is made anew"
+                "cannot share {name}: it is not what its cascade file says; -f makes that anew"
             ));
             self.give_up(index, Status::Failed);
             return;
