@@ -45,7 +45,7 @@ ARCH    := $(firstword $(subst -, ,$(HOST)))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 export SOURCE_DATE_EPOCH
 
-.PHONY: help build demo check lint bench fuzz scale soak swarm rtt limits install install-strip uninstall deb dist units-check systemd-check package-check try clean
+.PHONY: help build demo check lint bench hostile fuzz scale soak swarm rtt limits install install-strip uninstall deb dist units-check systemd-check package-check try clean
 
 build: ## a release build, and its completions (the default)
 	$(CARGO) build --release
@@ -80,6 +80,10 @@ rtt: build ## one peer at a distance beside curl (root): twenty minutes
 # benches/swarm/lab.py --help has the rest.
 swarm: build ## a swarm behind slow uplinks (root): five minutes
 	python3 benches/swarm/lab.py --binary $(BINARY) $(SWARM)
+
+# What strangers cost who mean harm: a table. HOSTILE="--help" has the rest.
+hostile: build ## what hostile peers and trackers cost: five minutes
+	python3 benches/hostile/hostile.py --binary $(BINARY) $(HOSTILE)
 
 # Whether the rate limits hold to within 5 % over ten seconds.
 limits: build ## whether the rate limits hold: a minute

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
@@ -34,7 +35,7 @@ use crate::config::{self, NotUnderstood, Understood};
 pub use crate::exit::{Status, UsageError};
 use crate::logging::{self, complain};
 pub use crate::output::print;
-use crate::sys::{inherited, init, signals};
+use crate::sys::{inherited, init, needs, signals};
 use crate::text::escape_path;
 
 /// Parses the command line, runs the command, says what went wrong.
@@ -79,7 +80,27 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Fails where the system lacks what the command cannot do without.
+fn check_system(command: &Command) -> anyhow::Result<()> {
+    needs::check(needs::ALL)?;
+    if let Command::Tracker(_)
+    | Command::Get(_)
+    | Command::Peer(_)
+    | Command::Share(_)
+    | Command::Echo(_)
+    | Command::Compare(_)
+    | Command::ComparePart(_) = command
+    {
+        needs::check(needs::ROLES)?;
+    }
+    if let Command::Tracker(_) | Command::Share(_) = command {
+        needs::check(needs::REGISTRY)?;
+    }
+    Ok(())
+}
+
 fn run(Understood { cli, said }: Understood) -> anyhow::Result<Status> {
+    check_system(&cli.command).context("cannot begin")?;
     match cli.command {
         Command::Create(options) => create::run(&options),
         Command::Info(options) => info::run(&options),

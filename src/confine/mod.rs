@@ -230,29 +230,29 @@ impl Confinement {
         if self.sandbox == Sandbox::Off {
             return Ok(());
         }
-        let entered = self.enter_all(role);
-        match entered {
-            Err(error) if self.sandbox == Sandbox::Auto => {
-                let why = crate::logging::causes(&error);
-                log::warn!("cannot confine this process: {why}; it goes on");
-                Ok(())
-            }
-            entered => entered.context("cannot confine this process"),
-        }
-    }
-
-    fn enter_all(&self, role: Role<'_>) -> anyhow::Result<()> {
         // Later it cannot be seen.
-        sys::fork::assert_single_threaded()?;
-        limits::apply(role).context("cannot set limits")?;
-        nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges")?;
+        self.go_on(sys::fork::assert_single_threaded().map_err(Into::into))?;
+        // A layer that this system denies is no reason to go without the others.
+        self.go_on(limits::apply(role).context("cannot set limits"))?;
+        self.go_on(nix::sys::prctl::set_no_new_privs().context("cannot give up new privileges"))?;
         if self.landlock > 0 {
-            landlock::restrict(role).context("cannot use Landlock")?;
+            self.go_on(landlock::restrict(role).context("cannot use Landlock"))?;
         }
         if self.seccomp {
-            seccomp::filter(role).context("cannot filter system calls")?;
+            self.go_on(seccomp::filter(role).context("cannot filter system calls"))?;
         }
         Ok(())
+    }
+
+    /// Says what could not be set up of a layer; that is an error only where all of them are required.
+    fn go_on(&self, layer: anyhow::Result<()>) -> anyhow::Result<()> {
+        match layer {
+            Err(error) if self.sandbox == Sandbox::Auto => {
+                log::warn!("cannot confine this process: {error:#}; it goes on");
+                Ok(())
+            }
+            layer => layer.context("cannot confine this process"),
+        }
     }
 
     /// Confines a child, then runs `life`; returns the exit status.

@@ -95,6 +95,7 @@ pub use limits::Limits;
 pub use tally::Tally;
 
 use crate::service::Service;
+use crate::sys::needs;
 use crate::sys::signals::Signals;
 
 /// How a server serves several clients at once, if it does.
@@ -162,6 +163,9 @@ pub fn serve<S: Service>(
     ledger: &Ledger,
     signals: &Signals,
 ) -> io::Result<()> {
+    if model == Model::Event {
+        needs::check(needs::EVENTS).map_err(io::Error::other)?;
+    }
     accept::prepare(listeners, limits)?;
     let served = match model {
         Model::Iterative => iterative::serve(listeners, service, limits, ledger, signals),

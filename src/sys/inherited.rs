@@ -23,6 +23,7 @@ struct Inherited {
 
 /// Runs before `main`, and before the runtime.
 extern "C" fn note_ignored() {
+    super::needs::check_before_main();
     let is_ignored = |signal: &Signal| super::signals::is_ignored(*signal);
     let bits = Signal::iterator().filter(is_ignored);
     IGNORED.store(

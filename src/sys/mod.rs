@@ -18,6 +18,7 @@ pub mod init;
 pub mod landlock;
 pub mod letters;
 pub mod memory;
+pub mod needs;
 pub mod passed;
 pub mod passing;
 pub mod pipe;
