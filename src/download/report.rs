@@ -229,6 +229,8 @@ pub struct Listed {
     pub good: bool,
     /// Its place in the list, the first being 0: trackers name those first that they trust most.
     pub place: u8,
+    /// When the tracker heard of it last, by the tracker's clock; 0 where that is not known.
+    pub last_seen: u32,
 }
 
 /// What an announcer tells the downloader.
@@ -242,9 +244,14 @@ pub enum Heard {
 
 impl Record for Heard {
     fn encode(&self, bytes: &mut Vec<u8>) {
-        let (kind, address, place) = match self {
-            Self::Peer(listed) => (u8::from(listed.good), &listed.address, listed.place),
-            Self::Own(address) => (OWN, address, 0),
+        let (kind, address, place, seen) = match self {
+            Self::Peer(listed) => (
+                u8::from(listed.good),
+                &listed.address,
+                listed.place,
+                listed.last_seen,
+            ),
+            Self::Own(address) => (OWN, address, 0, 0),
         };
         bytes.push(kind);
         let ip = match address.ip().to_canonical() {
@@ -255,10 +262,12 @@ impl Record for Heard {
         bytes.extend_from_slice(&ip.octets());
         bytes.extend_from_slice(&address.port().to_be_bytes());
         bytes.push(place);
+        bytes.extend_from_slice(&seen.to_be_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let [kind, a, b, c, d, high, low, place] = *bytes else {
+        let (rest, seen) = bytes.split_last_chunk::<4>()?;
+        let [kind, a, b, c, d, high, low, place] = *rest else {
             return None;
         };
         let port = u16::from_be_bytes([high, low]);
@@ -270,6 +279,7 @@ impl Record for Heard {
                 address,
                 good: kind != 0,
                 place,
+                last_seen: u32::from_be_bytes(*seen),
             })),
         }
     }
@@ -340,6 +350,7 @@ mod tests {
             address,
             good,
             place,
+            last_seen: 0,
         };
         for heard in [
             Heard::Peer(listed(false, 0)),

@@ -22,7 +22,7 @@ use crate::sys::fork;
 use crate::sys::pipe::Sender;
 use crate::text::without_errno;
 use crate::tracker::client::{self, AskError};
-use crate::wire::tracker::{Command, MAX_RECORDS, NOBODY, PeerRecord, Request};
+use crate::wire::tracker::{Command, NOBODY, PeerRecord, Request};
 
 use super::names::Names;
 use super::{Place, TrackerAddress};
@@ -40,7 +40,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The time between two requests for a list, at first and at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// At most, where a list is as long as it may be and no peer of it can be fetched from: the tracker knows more of them.
+/// At most, while no peer can be fetched from.
 const LONELY_PAUSE: Duration = Duration::from_secs(1);
 /// The most records of a list that are passed on.
 const MOST_TAKEN: usize = 200;
@@ -271,10 +271,8 @@ impl Announcer<'_> {
             answer = self.ask(Command::List, schedule.file.hash);
         }
         let now = Instant::now();
-        let mut knows_more = false;
         match answer {
             Ok(records) => {
-                knows_more = records.len() >= MAX_RECORDS;
                 if command == Command::Subscribe {
                     if refusal.is_none() && self.own != NOBODY {
                         self.note_registered(schedule);
@@ -310,7 +308,7 @@ impl Announcer<'_> {
         let retry = now + schedule.pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         schedule.list_at = retry;
         schedule.subscribe_at = schedule.subscribe_at.max(retry);
-        let lonely = knows_more && schedule.file.progress.get(Figure::Peers) == 0;
+        let lonely = schedule.file.progress.get(Figure::Peers) == 0;
         let longest = if lonely {
             LONELY_PAUSE
         } else {
@@ -448,6 +446,7 @@ fn taken(records: &[PeerRecord]) -> Vec<Listed> {
             address: record.address.into(),
             good: record.good,
             place: place.try_into().unwrap_or(u8::MAX),
+            last_seen: record.last_seen,
         })
     });
     listed.filter(|listed| listed.address.port() != 0).collect()

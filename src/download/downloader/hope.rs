@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{Downloader, Ending, Figure, Task};
+use crate::text::count;
 
 /// A loop that did not come round for so long was stopped (SIGSTOP, or a machine that slept).
 const STOPPED: Duration = Duration::from_secs(1);
+/// A download to which nothing came for so long waits for others than those whom it knows.
+const STALLED: Duration = Duration::from_secs(10);
 /// The shortest turn of a download that has a timeout.
 const CHANCE: Duration = Duration::from_secs(2);
 
@@ -19,6 +22,11 @@ pub(super) fn heard(task: &Task<'_>) -> Instant {
 }
 
 impl Downloader<'_> {
+    /// Whether nothing has come for so long that no peer is a source, though some may be connected.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.plan.is_complete() && self.heard.0.elapsed() >= STALLED
+    }
+
     /// Whether there is nothing left to wait for.
     pub(super) fn hopeless(&mut self) -> Option<Ending> {
         let path = || crate::text::escape_path(self.task.data.path());
@@ -27,6 +35,7 @@ impl Downloader<'_> {
         let asleep = now.duration_since(std::mem::replace(&mut self.looked, now));
         if received != self.heard.1 || self.plan.is_complete() {
             self.heard = (now, received);
+            self.stall_said = false;
         } else if asleep > STOPPED {
             // This process was stopped, and its workers with it: that time is not the peers' fault.
             self.heard.0 += asleep;
@@ -38,6 +47,17 @@ impl Downloader<'_> {
                 self.task.present.blocks()
             )
         };
+        if self.is_stalled() && !std::mem::replace(&mut self.stall_said, true) {
+            let blocks = count(
+                (self.task.present.blocks() - self.task.present.count()) as usize,
+                "block",
+            );
+            log::warn!(
+                "{}: {blocks} are with nobody who can be reached{}; waiting (Ctrl-C keeps what is here; --timeout gives up)",
+                path(),
+                self.said.reasons(self.task.peers)
+            );
+        }
         if let Some(timeout) = self.task.timeout
             && self.heard.0.elapsed() >= timeout
         {

@@ -75,6 +75,8 @@ struct Downloader<'a> {
     /// When that was looked at last.
     looked: Instant,
     shortage: Shortage,
+    /// Whether it was said that nothing comes.
+    stall_said: bool,
 }
 
 /// A worker process as its parent sees it.
@@ -138,6 +140,7 @@ impl<'a> Downloader<'a> {
             error: None,
             looked: Instant::now(),
             shortage: Shortage::default(),
+            stall_said: false,
             heard: (heard(task), task.progress.get(Figure::Received)),
         })
     }
@@ -211,7 +214,11 @@ impl<'a> Downloader<'a> {
 
     fn publish_figures(&mut self) {
         let progress = self.task.progress;
-        progress.set(Figure::Peers, self.plan.connected_peers() as u64);
+        let sources = match self.is_stalled() {
+            true => 0,
+            false => self.plan.connected_peers(),
+        };
+        progress.set(Figure::Peers, sources as u64);
         progress.set(Figure::Contributors, self.plan.contributors() as u64);
         progress.set(Figure::IncompletePeers, self.plan.incomplete_peers() as u64);
         progress.set(Figure::Wanted, self.plan.wants_workers(self.now()).into());

@@ -43,6 +43,7 @@ impl Plan {
             address,
             good,
             place,
+            last_seen,
         } = listed;
         if !self.peers.contains_key(&address) {
             if !good && ports::is_of_another_service(address.port()) {
@@ -61,6 +62,12 @@ impl Plan {
             peer.listed.good |= good;
             peer.listed.lists = peer.listed.lists.saturating_add(1);
             peer.listed.place = peer.listed.place.min(place);
+            // It has told the tracker again that it is there, after it could not be reached.
+            if last_seen > peer.listed.last_seen && peer.listed.last_seen > 0 {
+                peer.not_before = peer.not_before.min(now);
+                self.next_probe = Duration::ZERO;
+            }
+            peer.listed.last_seen = peer.listed.last_seen.max(last_seen);
         }
     }
 

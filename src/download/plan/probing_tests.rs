@@ -178,6 +178,7 @@ fn those_whom_a_tracker_names_first_are_tried_first_and_good_ones_before_them() 
             address: address(number),
             good: number == 90,
             place: number ^ 31,
+            last_seen: 0,
         };
         simulation
             .plan
@@ -209,6 +210,7 @@ fn a_network_of_which_others_failed_comes_later() {
         address: elsewhere,
         good: false,
         place: 200,
+        last_seen: 0,
     };
     simulation.plan.handle(Duration::ZERO, Event::Listed(last));
     for turn in 0..2 {
@@ -249,4 +251,37 @@ fn a_newcomer_does_not_wait_for_all_that_were_named_before() {
         }
     }
     panic!("it is not connected to");
+}
+
+#[test]
+fn one_that_tells_the_tracker_again_that_it_is_there_is_asked_at_once() {
+    let mut simulation = Simulation::new(50, 1000, 1, vec![]);
+    let address = SocketAddr::from(([192, 0, 2, 1], 9000));
+    let seen = |last_seen| {
+        Event::Listed(Listed {
+            address,
+            good: false,
+            place: 0,
+            last_seen,
+        })
+    };
+    let plan = &mut simulation.plan;
+    plan.handle(Duration::ZERO, seen(1000));
+    // It cannot be reached, again and again.
+    let mut now = Duration::ZERO;
+    for _ in 0..8 {
+        let failed = loop {
+            match plan.poll(now) {
+                Some(Order::Hire(id, _)) => break id,
+                _ => now += Duration::from_secs(1),
+            }
+        };
+        plan.handle(now, Event::Failed(failed, Failure::Unreachable));
+        plan.handle(now, Event::Died(failed));
+    }
+    plan.handle(now, seen(1000));
+    assert_eq!(plan.poll(now + Duration::from_secs(2)), None, "it waits");
+    plan.handle(now + Duration::from_secs(2), seen(1100));
+    let again = plan.poll(now + Duration::from_secs(2));
+    assert!(matches!(again, Some(Order::Hire(..))), "{again:?}");
 }

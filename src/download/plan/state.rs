@@ -53,6 +53,8 @@ pub(super) struct Hearsay {
     pub(super) place: u8,
     /// Since when.
     pub(super) since: Duration,
+    /// When a tracker heard of it last, by the tracker's clock.
+    pub(super) last_seen: u32,
 }
 
 /// A worker, as far as the plan knows.

@@ -20,6 +20,7 @@ pub(super) fn listed(address: SocketAddr) -> Event<'static> {
         address,
         good: false,
         place: 0,
+        last_seen: 0,
     })
 }
 

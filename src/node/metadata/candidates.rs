@@ -85,6 +85,7 @@ impl Candidates {
             address,
             good: false,
             place: 0,
+            last_seen: 0,
         };
         self.meet(listed, true);
     }
