@@ -110,7 +110,7 @@ fn check(path: &Path, cascade: &CascadeFile, observer: Observer<'_>) -> anyhow::
         ));
     };
     let length = verify(&data, cascade, &present, cores(), observer, &unreadable)
-        .and_then(|()| data.metadata())
+        .and_then(|_| data.metadata())
         .map_err(|error| cannot("read", path, error))?
         .len();
     Ok(Findings {

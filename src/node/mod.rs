@@ -351,6 +351,9 @@ fn open_files(files: &[FileSpec], how: Opening) -> (Vec<Item>, Status) {
     (items, status)
 }
 
+/// What a node needs beside the descriptors of its files: sockets, pipes, shared memory.
+const DESCRIPTORS_RESERVED: u64 = 8;
+
 /// Opens a file, unless it was named before. Two files cannot have one place.
 fn open_file(
     cascade: &Path,
@@ -359,6 +362,12 @@ fn open_file(
     others: &[Item],
 ) -> anyhow::Result<Option<Item>> {
     let item = Item::open(cascade, data, how)?;
+    // What is left out is named; with no descriptor left nothing would be served at all.
+    anyhow::ensure!(
+        limits::descriptors_left() > DESCRIPTORS_RESERVED,
+        "cannot open {}: there are more files than this process may have descriptors for; allow it more (ulimit -n)",
+        item.name
+    );
     let Some(other) = others
         .iter()
         .find(|other| other.data.place() == item.data.place())

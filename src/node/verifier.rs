@@ -158,7 +158,7 @@ fn verify_item(
         item.present.unset(block);
         damage.tell(&item.name, block, error);
     };
-    verify::verify(
+    let met_errors = verify::verify(
         data,
         cascade,
         &item.present,
@@ -180,12 +180,16 @@ fn verify_item(
             );
         }
     }
-    let finding = match item.present.is_full() {
+    let mut finding = match item.present.is_full() {
         true => Finding::Download,
         false => origin::origin(data, item.geometry, &item.present)
             .with_context(reading)?
             .into(),
     };
+    // Where some of it could not be read at once, nobody knows for sure what it is.
+    if met_errors && finding == Finding::Download {
+        finding = Finding::Mixed;
+    }
     let length = data.metadata().with_context(reading)?.len();
     item.progress.set(Figure::DataLength, length);
     item.progress.set(Figure::Modified, modified);

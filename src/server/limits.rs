@@ -1,5 +1,6 @@
 //! The limits that a server sets its clients.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,4 +99,12 @@ pub fn raise_descriptor_limit() {
         // Where it cannot be raised, fewer files can be opened, and those that cannot are named.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+/// How many more descriptors this process may open.
+pub fn descriptors_left() -> u64 {
+    // A new one has the lowest number that is free.
+    let next = std::fs::File::open("/dev/null").map(|file| file.as_raw_fd() as u64);
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    next.map_or(0, |next| limit.saturating_sub(next))
 }

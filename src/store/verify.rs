@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use sha2::{Digest, Sha256};
@@ -19,7 +19,8 @@ use crate::hash::{BlockHash, update_both};
 /// Checks every block of `data` on `threads` threads and adds each that is right to `present`, at once.
 ///
 /// A block that lies beyond the end of the file is not right; a file may shrink or grow meanwhile. A block that the
-/// device cannot read is missing, and is handed to `unreadable` with the error.
+/// device cannot read is missing, and is handed to `unreadable` with the error. Returns whether there were such errors,
+/// those that passed included.
 ///
 /// # Errors
 /// As pread(2), but for those of the device; and [`io::ErrorKind::Interrupted`] where the observer broke it off.
@@ -30,7 +31,7 @@ pub fn verify(
     threads: NonZeroUsize,
     observer: Observer<'_>,
     unreadable: Unreadable<'_>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let geometry = cascade.geometry();
     let length = data.metadata()?.len();
     // Blocks that cannot be whole are not worth a look: there may be four thousand million of them.
@@ -46,13 +47,15 @@ pub fn verify(
         present,
         observer,
         unreadable,
+        met_errors: AtomicBool::new(false),
         next: AtomicU64::new(0),
         reachable,
         batch,
         few: 2 * threads.get() as u64,
     };
     let useful = usize::try_from(reachable.div_ceil(batch)).unwrap_or(usize::MAX);
-    on_threads(threads.get().min(useful), || run.work())
+    on_threads(threads.get().min(useful), || run.work())?;
+    Ok(run.met_errors.into_inner())
 }
 
 /// Called by any thread with a block that the device cannot read, and why.
@@ -83,6 +86,8 @@ struct Run<'a> {
     present: &'a Bitmap,
     observer: Observer<'a>,
     unreadable: Unreadable<'a>,
+    /// Whether the device had an error.
+    met_errors: AtomicBool,
     /// The first block that nobody has taken.
     next: AtomicU64,
     /// Blocks from this one on lie beyond the end of the file.
@@ -121,6 +126,7 @@ impl Run<'_> {
 
     /// Checks blocks one by one, of which the device cannot read some.
     fn check_each(&self, blocks: Range<u32>, buffers: &mut [Vec<u8>; 2]) -> io::Result<()> {
+        self.met_errors.store(true, Ordering::Relaxed);
         for block in blocks {
             match self.check_one(block, &mut buffers[0]) {
                 Err(error) if is_of_device(&error) => (self.unreadable)(block, &error),
@@ -257,7 +263,7 @@ mod tests {
         observer: Observer<'_>,
     ) -> io::Result<()> {
         let unreadable = |block: u32, error: &io::Error| panic!("block {block}: {error}");
-        verify(data, cascade, present, threads, observer, &unreadable)
+        verify(data, cascade, present, threads, observer, &unreadable).map(drop)
     }
 
     const THREADS: NonZeroUsize = NonZeroUsize::new(3).expect("three");
