@@ -1,6 +1,6 @@
 //! The limits that a server sets its clients.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,8 +103,11 @@ pub fn raise_descriptor_limit() {
 
 /// How many more descriptors this process may open.
 pub fn descriptors_left() -> u64 {
-    // A new one has the lowest number that is free.
-    let next = std::fs::File::open("/dev/null").map(|file| file.as_raw_fd() as u64);
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    next.map_or(0, |next| limit.saturating_sub(next))
+    // A new one has the lowest number that is free.
+    match std::io::stderr().as_fd().try_clone_to_owned() {
+        Ok(next) => limit.saturating_sub(next.as_raw_fd() as u64),
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => 0,
+        Err(_) => u64::MAX,
+    }
 }
