@@ -339,16 +339,20 @@ fn a_download_serves_on_for_its_time_and_then_ends() {
         .cascade("get")
         .peer(good.address())
         .tracker(tracker.address())
-        .args(["-l", "127.0.0.1:0", "--seed-for", "3"])
+        .args(["-l", "127.0.0.1:0", "--seed-for", "5"])
         .arg(sample.write_cascade(&scene.path("")))
         .start();
     eventually("it is complete", || get.stdout().contains("  "));
-    let peer = trackers::list(tracker.address(), &sample.hash()).pop();
-    let peer = peer.expect("it is subscribed before it downloads");
+    let mut peer = None;
+    eventually("it is subscribed while it serves on", || {
+        peer = trackers::list(tracker.address(), &sample.hash()).pop();
+        peer.is_some()
+    });
+    let peer = peer.expect("it was listed");
     assert!(serves(peer.into(), &sample), "it serves on");
     assert!(get.ended().is_none(), "its time is not over");
     let ended = get.finish_within(Duration::from_secs(20)).assert_code(0);
-    assert!(started.elapsed() >= Duration::from_secs(3), "{ended:#?}");
+    assert!(started.elapsed() >= Duration::from_secs(5), "{ended:#?}");
     let gone = holds_within(Duration::from_secs(5), || {
         trackers::list(tracker.address(), &sample.hash()).is_empty()
     });
